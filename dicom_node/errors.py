@@ -1,0 +1,49 @@
+"""Errors of the DICOM edge; retriable and permanent ones are told apart by type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dicom_node.reasons import Reason
+
+
+class DicomNodeError(Exception):
+    """Root of every error the DICOM edge raises on purpose."""
+
+
+class ConfigurationError(DicomNodeError):
+    """A setting of the DICOM edge that cannot work; the message names it."""
+
+
+class SpoolError(DicomNodeError):
+    """The spool cannot take or give an instance (disk full, not writable)."""
+
+
+class RefusedError(DicomNodeError):
+    """An input that will never be screened, with the coded reason a person gets to see.
+
+    Attributes
+    ----------
+    reason
+        The code.
+    detail
+        One sentence that names the thing that was found.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class PeerError(DicomNodeError):
+    """A DICOM or DICOMweb peer did not do what was asked."""
+
+
+class PeerUnavailableError(PeerError):
+    """The peer could not be reached or is busy: worth another try later."""
+
+
+class PeerRefusedError(PeerError):
+    """The peer answered, and said no to this object: a person must look."""
