@@ -1,0 +1,21 @@
+"""Errors of the application: one root, and the one a person meets at the start."""
+
+
+class WorkerError(Exception):
+    """Root of every error the worker package raises on purpose."""
+
+
+class SettingsError(WorkerError):
+    """A setting that cannot work; the message is one sentence that names the variable."""
+
+
+class NotFoundError(WorkerError):
+    """A study, screening or model version that the database does not hold."""
+
+
+class TransitionError(WorkerError):
+    """A step that the state of a study or screening does not allow."""
+
+
+class LeaseLostError(WorkerError):
+    """Another worker holds the screening now; what this one computed must not be recorded."""

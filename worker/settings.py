@@ -1,0 +1,236 @@
+"""Settings of the whole product, from environment variables that start with ``LUNGWATCH_``.
+
+A wrong setting stops the start with one sentence that names the variable (`load_settings`).
+The table in ``docs/settings.md`` is generated from the field descriptions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+PREFIX = "LUNGWATCH_"
+
+AeTitle = Annotated[
+    str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]*$")
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything an installation can set; see ``docs/settings.md``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    data_dir: Path = Field(
+        default=Path("lungwatch-data"),
+        description="Folder for everything that must survive: spool, results, embedded database and broker.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL, for instance postgresql+psycopg://user:password@host/lungwatch. Unset: SQLite in the data folder.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery broker, for instance redis://:password@host:6379/0. `lungwatch up` sets it to its embedded Valkey.",
+    )
+
+    ae_title: AeTitle = Field(
+        default="LUNGWATCH", description="Our AE title; associations called otherwise are rejected."
+    )
+    listen_host: str = Field(default="0.0.0.0", description="Address the DICOM listener binds to.")  # noqa: S104 - a listener is there to be reached
+    listen_port: Port = Field(default=11112, description="TCP port of the DICOM listener.")
+    allowed_calling_ae_titles: CommaSeparated = Field(
+        default=(),
+        description="AE titles that may send, separated by commas. Nobody may send while it is empty; * admits everybody.",
+    )
+    maximum_associations: int = Field(
+        default=16, ge=1, description="Associations accepted at the same time."
+    )
+    maximum_instance_mb: int = Field(
+        default=2048, ge=1, description="Largest instance accepted, in MiB."
+    )
+    minimum_free_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="Free space of the data folder, in MiB, below which C-STORE answers 0xA700.",
+    )
+
+    destinations: CommaSeparated = Field(
+        default=(),
+        description="Where results go, separated by commas: dimse://AE_TITLE@host:port or stow+https://user:password@host/dicom-web. "
+        "Append #NAME to name one; otherwise its AE title or host does.",
+    )
+    delivery_retry_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="First pause before a failed delivery is tried again; doubles with each failure.",
+    )
+    delivery_retry_maximum_seconds: float = Field(
+        default=3600, gt=0, description="Longest pause between two tries of a delivery."
+    )
+    delivery_lease_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="Time after which a delivery whose sender died is taken up again.",
+    )
+
+    settle_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="A study is complete when nothing of it has arrived for this long.",
+    )
+    minimum_slices: int = Field(
+        default=24, ge=3, description="Fewest slices of a series that is screened."
+    )
+    minimum_coverage_mm: float = Field(
+        default=120,
+        gt=0,
+        description="Smallest extent along the patient axis of a series that is screened, in mm.",
+    )
+
+    model: str | None = Field(
+        default=None,
+        description="Model version to screen with (name-version or sha256). Unset: the shipped one.",
+    )
+    model_dir: Path | None = Field(
+        default=None, description="Folder with further model versions beside the shipped one."
+    )
+    operating_point: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Threshold on the study probability. Unset: the one stored with the model.",
+    )
+    minimum_lesion_ml: float = Field(
+        default=0.1, ge=0, description="Smallest lesion reported, in millilitres."
+    )
+    maximum_lesions: int = Field(
+        default=20,
+        ge=1,
+        le=200,
+        description="Lesions with a segment of their own; smaller ones share a last segment.",
+    )
+
+    worker_processes: int = Field(
+        default=1, ge=1, description="Screening processes on a machine without GPU."
+    )
+    gpus: CommaSeparated = Field(
+        default=(), description="GPU indices separated by commas; each gets one screening process."
+    )
+    lease_seconds: float = Field(
+        default=60,
+        ge=3,
+        description="Time after which a screening whose worker died is queued again; a living worker renews it.",
+    )
+    screening_deadline_seconds: float = Field(
+        default=3600,
+        gt=0,
+        description="Longest time a screening may take; then its lease is not renewed.",
+    )
+    maximum_attempts: int = Field(
+        default=3, ge=1, description="Attempts after which a screening fails for good."
+    )
+    sweep_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Pause between two sweeps for settled studies, lost messages and expired leases.",
+    )
+    republish_seconds: float = Field(
+        default=60, gt=0, description="Time after which a queued screening gets another message."
+    )
+
+    uid_root: str = Field(
+        default="2.25.",
+        pattern=r"^[012](\.(0|[1-9]\d*))+\.$",
+        max_length=40,
+        description="Root of the UIDs of our objects, with its last dot.",
+    )
+    institution_name: str = Field(
+        default="", max_length=64, description="Institution Name in our objects."
+    )
+    station_name: str = Field(
+        default="LUNGWATCH", max_length=16, description="Station Name in our objects."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line written."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Log lines for people or for machines."
+    )
+
+    @field_validator("allowed_calling_ae_titles", "destinations", "gpus", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder of the received instances."""
+        return self.data_dir / "spool"
+
+    @property
+    def results_dir(self) -> Path:
+        """Folder of the encoded results on their way out."""
+        return self.data_dir / "results"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL, SQLite in the data folder where none is set."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'lungwatch.db'}"
+
+    @property
+    def required_broker_url(self) -> str:
+        """The broker's URL.
+
+        Raises
+        ------
+        SettingsError
+            If none is set.
+        """
+        if self.broker_url is None:
+            raise SettingsError(
+                f"{PREFIX}BROKER_URL is not set: give it a URL such as redis://localhost:6379/0, "
+                "or use `lungwatch up`, which brings its own broker."
+            )
+        return self.broker_url.get_secret_value()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read and check the settings.
+
+    Parameters
+    ----------
+    **overrides
+        Values that win over the environment, by field name.
+
+    Returns
+    -------
+    Settings
+        Checked settings.
+
+    Raises
+    ------
+    SettingsError
+        With one sentence for the first wrong setting; it names the variable.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        given = "a secret" if "URL" in name else repr(first.get("input"))
+        raise SettingsError(f"{name} is wrong: {first['msg']} (given: {given}).") from None
