@@ -32,15 +32,24 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default=Path("lungwatch-data"),
-        description="Folder for everything that must survive: spool, results, embedded database and broker.",
+        description=(
+            "Folder for everything that must survive: spool, results, embedded database and broker."
+        ),
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="SQLAlchemy URL, for instance postgresql+psycopg://user:password@host/lungwatch. Unset: SQLite in the data folder.",
+        description=(
+            "SQLAlchemy URL, for instance "
+            "postgresql+psycopg://user:password@host/lungwatch. Unset: SQLite in the data "
+            "folder."
+        ),
     )
     broker_url: SecretStr | None = Field(
         default=None,
-        description="Celery broker, for instance redis://:password@host:6379/0. `lungwatch up` sets it to its embedded Valkey.",
+        description=(
+            "Celery broker, for instance redis://:password@host:6379/0. `lungwatch up` "
+            "sets it to its embedded Valkey."
+        ),
     )
 
     ae_title: AeTitle = Field(
@@ -50,7 +59,10 @@ class Settings(BaseSettings):
     listen_port: Port = Field(default=11112, description="TCP port of the DICOM listener.")
     allowed_calling_ae_titles: CommaSeparated = Field(
         default=(),
-        description="AE titles that may send, separated by commas. Nobody may send while it is empty; * admits everybody.",
+        description=(
+            "AE titles that may send, separated by commas. Nobody may send while it is "
+            "empty; * admits everybody."
+        ),
     )
     maximum_associations: int = Field(
         default=16, ge=1, description="Associations accepted at the same time."
@@ -66,13 +78,18 @@ class Settings(BaseSettings):
 
     destinations: CommaSeparated = Field(
         default=(),
-        description="Where results go, separated by commas: dimse://AE_TITLE@host:port or stow+https://user:password@host/dicom-web. "
-        "Append #NAME to name one; otherwise its AE title or host does.",
+        description=(
+            "Where results go, separated by commas: dimse://AE_TITLE@host:port or "
+            "stow+https://user:password@host/dicom-web. "
+            "Append #NAME to name one; otherwise its AE title or host does."
+        ),
     )
     delivery_retry_seconds: float = Field(
         default=30,
         gt=0,
-        description="First pause before a failed delivery is tried again; doubles with each failure.",
+        description=(
+            "First pause before a failed delivery is tried again; doubles with each failure."
+        ),
     )
     delivery_retry_maximum_seconds: float = Field(
         default=3600, gt=0, description="Longest pause between two tries of a delivery."
@@ -99,7 +116,9 @@ class Settings(BaseSettings):
 
     model: str | None = Field(
         default=None,
-        description="Model version to screen with (name-version or sha256). Unset: the shipped one.",
+        description=(
+            "Model version to screen with (name-version or sha256). Unset: the shipped one."
+        ),
     )
     model_dir: Path | None = Field(
         default=None, description="Folder with further model versions beside the shipped one."
@@ -129,7 +148,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=60,
         ge=3,
-        description="Time after which a screening whose worker died is queued again; a living worker renews it.",
+        description=(
+            "Time after which a screening whose worker died is queued again; a living "
+            "worker renews it."
+        ),
     )
     screening_deadline_seconds: float = Field(
         default=3600,
@@ -142,7 +164,9 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         default=5,
         gt=0,
-        description="Pause between two sweeps for settled studies, lost messages and expired leases.",
+        description=(
+            "Pause between two sweeps for settled studies, lost messages and expired leases."
+        ),
     )
     republish_seconds: float = Field(
         default=60, gt=0, description="Time after which a queued screening gets another message."
