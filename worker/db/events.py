@@ -1,0 +1,114 @@
+"""The event log, and the one way a study changes its state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from worker import lifecycle
+from worker.db.engine import now
+from worker.db.tables import Event, Screening, Study
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.lifecycle import StudyEvent, StudyState
+
+log = structlog.get_logger(__name__)
+
+
+def record(
+    session: Session,
+    event: str,
+    study: Study | None = None,
+    screening: Screening | None = None,
+    **detail: object,
+) -> None:
+    """Append one line to the event log.
+
+    Parameters
+    ----------
+    session
+        The transaction that did what is logged.
+    event
+        Coded name of what happened.
+    study, screening
+        What it happened to; None for what concerns neither.
+    **detail
+        Further facts of JSON types; never patient data.
+    """
+    session.flush()
+    session.add(
+        Event(
+            at=now(session),
+            study_id=study.id if study else None,
+            screening_id=screening.id if screening else None,
+            event=event,
+            detail=detail,
+        )
+    )
+
+
+def move(
+    session: Session,
+    study: Study,
+    event: StudyEvent,
+    reason: str,
+    detail: str = "",
+    screening: Screening | None = None,
+) -> None:
+    """Let an event happen to a study: new state, coded reason, one line in the log.
+
+    Raises
+    ------
+    TransitionError
+        If the study's state does not allow it.
+    """
+    place(session, study, lifecycle.advance(study.state, event), event, reason, detail, screening)
+
+
+def follow(
+    session: Session, screening: Screening, event: StudyEvent, reason: str, detail: str = ""
+) -> None:
+    """Let a study follow its screening, unless newer instances took it back to receiving.
+
+    Such a study is judged anew when it settles; what the screening found is kept until then.
+    """
+    if screening.study.state is lifecycle.StudyState.RECEIVING:
+        record(session, event.value, screening.study, screening, reason=str(reason), detail=detail)
+        return
+    move(session, screening.study, event, reason, detail, screening)
+
+
+def place(
+    session: Session,
+    study: Study,
+    state: StudyState,
+    event: StudyEvent,
+    reason: str,
+    detail: str = "",
+    screening: Screening | None = None,
+) -> None:
+    """Put a study into the state the state machine told, with reason and log line."""
+    before = study.state
+    study.state, study.reason, study.detail = state, str(reason), detail
+    study.updated_at = now(session)
+    record(
+        session,
+        event.value,
+        study,
+        screening,
+        state=state.value,
+        before=before.value,
+        reason=str(reason),
+        detail=detail,
+    )
+    log.info(
+        "study_moved",
+        study=study.id,
+        study_event=event.value,
+        before=before.value,
+        state=state.value,
+        reason=str(reason),
+    )

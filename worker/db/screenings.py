@@ -1,0 +1,256 @@
+"""Screenings in the database: creating, claiming with a lease, renewing, finishing, sweeping.
+
+Nothing here commits: one caller, one transaction (`Database.transaction`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select, update
+
+from worker.db import events
+from worker.db.engine import now
+from worker.db.tables import Screening, Study
+from worker.errors import LeaseLostError, NotFoundError
+from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyEvent, StudyState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a screening until the lease ends.
+
+    Attributes
+    ----------
+    screening_id
+        The screening.
+    token
+        Fencing token: the number of the attempt this claim began.
+    """
+
+    screening_id: int
+    token: int
+
+
+def add(
+    session: Session, study: Study, series_instance_uid: str, instances_digest: str
+) -> Screening:
+    """Queue the chosen series of a study as its next revision, superseding the one in force."""
+    in_force = current(study)
+    if in_force is not None:
+        supersede(session, in_force)
+    predecessor = _last_reported(study)
+    study.revision += 1
+    screening = Screening(
+        study_id=study.id,
+        revision=study.revision,
+        series_instance_uid=series_instance_uid,
+        instances_digest=instances_digest,
+        state=ScreeningState.QUEUED,
+        created_at=now(session),
+        predecessor_id=predecessor.id if predecessor else None,
+    )
+    study.screenings.append(screening)
+    session.flush()
+    return screening
+
+
+def supersede(session: Session, screening: Screening) -> None:
+    """Take a screening out of force; what it has not delivered yet stays here."""
+    screening.state = ScreeningState.SUPERSEDED
+    for delivery in screening.deliveries:
+        if delivery.state is DeliveryState.PENDING:
+            delivery.state = DeliveryState.CANCELLED
+    events.record(session, "superseded", screening.study, screening)
+
+
+def current(study: Study) -> Screening | None:
+    """Return the screening in force: the newest revision, unless that is superseded."""
+    if study.screenings and study.screenings[-1].state is not ScreeningState.SUPERSEDED:
+        return study.screenings[-1]
+    return None
+
+
+def _last_reported(study: Study) -> Screening | None:
+    """Return the newest screening whose report reached a destination."""
+    for screening in reversed(study.screenings):
+        if any(d.kind == "sr" and d.state is DeliveryState.DELIVERED for d in screening.deliveries):
+            return screening
+    return None
+
+
+def claim(session: Session, screening_id: int, worker: str, lease_seconds: float) -> Claim | None:
+    """Claim a queued screening.
+
+    The attempt is counted here, before any work, so that a study that kills its worker is
+    counted too.
+
+    Returns
+    -------
+    Claim or None
+        None if it is not queued (any more): another message was faster, it was superseded, or
+        newer instances of its study are still arriving.
+    """
+    screening = session.scalar(
+        select(Screening)
+        .where(Screening.id == screening_id, Screening.state == ScreeningState.QUEUED)
+        .with_for_update(skip_locked=True)
+    )
+    if screening is None or screening.study.state is not StudyState.QUEUED:
+        return None
+    moment = now(session)
+    screening.state = ScreeningState.RUNNING
+    screening.attempts += 1
+    screening.claimed_by = worker
+    screening.started_at = moment
+    screening.lease_expires_at = moment + timedelta(seconds=lease_seconds)
+    events.move(
+        session,
+        screening.study,
+        StudyEvent.CLAIMED,
+        Progress.IN_WORK,
+        f"attempt {screening.attempts} on {worker}",
+        screening,
+    )
+    return Claim(screening.id, screening.attempts)
+
+
+def renew(session: Session, held: Claim, lease_seconds: float) -> None:
+    """Extend a lease.
+
+    Raises
+    ------
+    LeaseLostError
+        If the claim is no longer the current one.
+    """
+    renewed = session.execute(
+        update(Screening)
+        .where(
+            Screening.id == held.screening_id,
+            Screening.attempts == held.token,
+            Screening.state == ScreeningState.RUNNING,
+        )
+        .values(lease_expires_at=now(session) + timedelta(seconds=lease_seconds))
+    )
+    if renewed.rowcount != 1:  # type: ignore[attr-defined]
+        raise LeaseLostError(f"screening {held.screening_id}: attempt {held.token} lost its lease")
+
+
+def held(session: Session, claim_: Claim) -> Screening:
+    """Lock and return the screening of a claim, for recording its end.
+
+    Raises
+    ------
+    LeaseLostError
+        If the claim is no longer the current one.
+    """
+    screening = session.scalar(
+        select(Screening).where(Screening.id == claim_.screening_id).with_for_update()
+    )
+    if (
+        screening is None
+        or screening.attempts != claim_.token
+        or screening.state is not ScreeningState.RUNNING
+    ):
+        raise LeaseLostError(
+            f"screening {claim_.screening_id}: attempt {claim_.token} lost its lease"
+        )
+    return screening
+
+
+def refuse(session: Session, claim_: Claim, reason: str, detail: str) -> None:
+    """End a screening whose series turned out not to be screenable."""
+    screening = held(session, claim_)
+    _end(session, screening, ScreeningState.REFUSED, reason, detail)
+    events.follow(session, screening, StudyEvent.REFUSED, reason, detail)
+
+
+def release(session: Session, screening: Screening, detail: str, maximum_attempts: int) -> None:
+    """Queue a screening again whose attempt failed or worker was lost; give up at the limit."""
+    if screening.attempts >= maximum_attempts:
+        _end(session, screening, ScreeningState.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
+        events.follow(session, screening, StudyEvent.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
+        return
+    screening.state = ScreeningState.QUEUED
+    screening.lease_expires_at = None
+    screening.published_at = None
+    events.follow(session, screening, StudyEvent.LEASE_EXPIRED, Progress.WORKER_LOST, detail)
+
+
+def expired(session: Session, limit: int = 100) -> Sequence[Screening]:
+    """Lock and list running screenings whose lease ran out."""
+    return session.scalars(
+        select(Screening)
+        .where(
+            Screening.state == ScreeningState.RUNNING,
+            Screening.lease_expires_at < now(session),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def unpublished(session: Session, republish_seconds: float, limit: int = 100) -> Sequence[int]:
+    """List queued screenings that no message was sent for, or so long ago that it may be lost."""
+    old = now(session) - timedelta(seconds=republish_seconds)
+    return session.scalars(
+        select(Screening.id)
+        .join(Study)
+        .where(
+            Screening.state == ScreeningState.QUEUED,
+            Study.state == StudyState.QUEUED,
+            or_(Screening.published_at.is_(None), Screening.published_at < old),
+        )
+        .order_by(Screening.id)
+        .limit(limit)
+    ).all()
+
+
+def mark_published(session: Session, screening_id: int) -> None:
+    """Note that a message for the screening is with the broker."""
+    session.execute(
+        update(Screening).where(Screening.id == screening_id).values(published_at=now(session))
+    )
+
+
+def get(session: Session, screening_id: int) -> Screening:
+    """Return one screening.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none with this id.
+    """
+    screening = session.get(Screening, screening_id)
+    if screening is None:
+        raise NotFoundError(f"there is no screening {screening_id}")
+    return screening
+
+
+def _end(
+    session: Session, screening: Screening, state: ScreeningState, reason: str, detail: str
+) -> None:
+    screening.state = state
+    screening.reason, screening.detail = str(reason), detail
+    screening.lease_expires_at = None
+    screening.finished_at = now(session)
+
+
+def finish(session: Session, claim_: Claim) -> tuple[Screening, datetime]:
+    """End a screening with success; the caller adds result, findings and deliveries to it."""
+    screening = held(session, claim_)
+    _end(session, screening, ScreeningState.SUCCEEDED, "", "")
+    return screening, now(session)
+
+
+def deliveries_done(screening: Screening) -> bool:
+    """Tell whether every object of the screening reached every destination."""
+    return all(d.state is DeliveryState.DELIVERED for d in screening.deliveries)

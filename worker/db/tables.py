@@ -1,0 +1,237 @@
+"""The tables: studies and what was received, screened, found and delivered, and the event log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from worker.db.types import UtcDateTime
+from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+
+Uid = String(64)
+Digest = String(64)
+
+
+def _coded(codes: type[StrEnum]) -> Enum:
+    # As text, without a constraint: a new code then needs no migration.
+    return Enum(
+        codes,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Root of all tables; names every constraint so that migrations can refer to it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own way
+
+
+class Study(Base):
+    """One study, in one visible state with a coded reason.
+
+    `assemble_at` is when a receiving study counts as complete: the settle time after its last CT.
+    """
+
+    __tablename__ = "studies"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(128), unique=True)
+    state: Mapped[StudyState] = mapped_column(_coded(StudyState), index=True)
+    reason: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(Text, default="")
+    revision: Mapped[int] = mapped_column(default=0)
+    patient_id: Mapped[str] = mapped_column(Text, default="")
+    patient_name: Mapped[str] = mapped_column(Text, default="")
+    accession_number: Mapped[str] = mapped_column(Text, default="")
+    study_date: Mapped[str] = mapped_column(Text, default="")
+    study_description: Mapped[str] = mapped_column(Text, default="")
+    duplicate_count: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    assemble_at: Mapped[datetime | None] = mapped_column(index=True)
+
+    instances: Mapped[list[Instance]] = relationship(back_populates="study")
+    series: Mapped[list[Series]] = relationship(back_populates="study")
+    screenings: Mapped[list[Screening]] = relationship(
+        back_populates="study", order_by="Screening.revision"
+    )
+
+
+class Instance(Base):
+    """One received SOP instance: what it says of itself, and what was done with it."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "content_digest"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(128), default="")
+    sop_instance_uid: Mapped[str] = mapped_column(String(128))
+    sop_class_uid: Mapped[str] = mapped_column(String(128), default="")
+    content_digest: Mapped[str] = mapped_column(Digest)
+    path: Mapped[str] = mapped_column(Text)
+    disposition: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(64))
+    header: Mapped[dict[str, Any]]
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    received_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Series(Base):
+    """The decision on one series of a study, made anew with each revision."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    series_instance_uid: Mapped[str] = mapped_column(String(128))
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    description: Mapped[str] = mapped_column(Text, default="")
+    instance_count: Mapped[int]
+    chosen: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+    study: Mapped[Study] = relationship(back_populates="series")
+
+
+class ModelVersionRow(Base):
+    """A model version that has screened here."""
+
+    __tablename__ = "model_versions"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    version: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(Digest, unique=True)
+    first_used_at: Mapped[datetime]
+
+
+class Screening(Base):
+    """One chosen series in one revision of its study: the work, its lease and its result.
+
+    `attempts` counts claims and is the fencing token: only the claim that holds the current
+    value may record a result.
+    """
+
+    __tablename__ = "screenings"
+    __table_args__ = (UniqueConstraint("study_id", "revision"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    revision: Mapped[int]
+    series_instance_uid: Mapped[str] = mapped_column(String(128))
+    instances_digest: Mapped[str] = mapped_column(Digest)
+    state: Mapped[ScreeningState] = mapped_column(_coded(ScreeningState), index=True)
+    reason: Mapped[str] = mapped_column(String(64), default="")
+    detail: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    claimed_by: Mapped[str] = mapped_column(Text, default="")
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
+    result_identity: Mapped[str | None] = mapped_column(Digest, index=True)
+    result: Mapped[dict[str, Any] | None]
+
+    study: Mapped[Study] = relationship(back_populates="screenings")
+    model_version: Mapped[ModelVersionRow | None] = relationship()
+    findings: Mapped[list[FindingRow]] = relationship(
+        order_by="FindingRow.segment_number", cascade="all, delete-orphan"
+    )
+    deliveries: Mapped[list[Delivery]] = relationship(
+        back_populates="screening", order_by="Delivery.id"
+    )
+
+
+class FindingRow(Base):
+    """One lesion of a screening's result."""
+
+    __tablename__ = "findings"
+    __table_args__ = (UniqueConstraint("screening_id", "segment_number"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    segment_number: Mapped[int]
+    tracking_uid: Mapped[str] = mapped_column(Uid)
+    volume_ml: Mapped[float]
+    laterality: Mapped[str] = mapped_column(String(16))
+    mean_hu: Mapped[float]
+    maximum_diameter_mm: Mapped[float]
+    slice_count: Mapped[int]
+
+
+class Delivery(Base):
+    """The outbox: one encoded object on its way to one destination."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "destination"),
+        Index("ix_deliveries_due", "state", "next_attempt_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"), index=True)
+    destination: Mapped[str] = mapped_column(String(128))
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid)
+    series_instance_uid: Mapped[str] = mapped_column(Uid)
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Digest)
+    state: Mapped[DeliveryState] = mapped_column(_coded(DeliveryState))
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(Text, default="")
+    delivered_at: Mapped[datetime | None]
+
+    screening: Mapped[Screening] = relationship(back_populates="deliveries")
+
+
+class Event(Base):
+    """One line of the append-only log; the database itself refuses to change or delete it."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
+    screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
+    event: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[dict[str, Any]]
