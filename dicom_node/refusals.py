@@ -1,0 +1,129 @@
+"""Notes of what the listener turned away, left in a folder for the worker's event log."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAXIMUM_NOTES = 1000
+REPEAT_AFTER_SECONDS = 3600.0
+
+
+class EdgeReason(StrEnum):
+    """Why an association or an object was turned away before it could be read.
+
+    A refused transfer syntax and an oversized object carry codes of
+    :class:`dicom_node.reasons.Reason`.
+    """
+
+    CALLING_AE_NOT_ALLOWED = "calling_ae_not_allowed"
+    CALLED_AE_NOT_RECOGNISED = "called_ae_not_recognised"
+    TOO_MANY_ASSOCIATIONS = "too_many_associations"
+    SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"
+    OUT_OF_RESOURCES = "out_of_resources"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalNote:
+    """One refusal. It holds no attribute of a patient.
+
+    Attributes
+    ----------
+    time
+        When, in UTC.
+    reason
+        Value of :class:`EdgeReason` or :class:`dicom_node.reasons.Reason`.
+    calling_ae_title, called_ae_title, peer_address
+        Who asked for whom, and from where.
+    sop_class_uid, transfer_syntax_uids
+        What was proposed, where the refusal is about that.
+    detail
+        One sentence for a person.
+    """
+
+    time: datetime
+    reason: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    detail: str
+    sop_class_uid: str | None = None
+    transfer_syntax_uids: tuple[str, ...] = ()
+
+
+class RefusalNotes:
+    """A folder of refusal notes, bounded in number and in repetition.
+
+    The same refusal of the same sender is noted once an hour, and no more than
+    :data:`MAXIMUM_NOTES` wait in the folder: whoever may connect may not fill the disk.
+
+    Parameters
+    ----------
+    folder
+        Where the notes are; it must exist before the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._noted: OrderedDict[tuple[object, ...], float] = OrderedDict()
+
+    def write(self, note: RefusalNote) -> Path | None:
+        """Write a note, or nothing where it repeats one or the folder is full."""
+        if self._is_repetition(note) or self._count() >= MAXIMUM_NOTES:
+            return None
+        content = asdict(note) | {"time": note.time.isoformat()}
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        temporary = self._folder / f"{name}.part"
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        path = self._folder / f"{name}.json"
+        temporary.rename(path)
+        return path
+
+    def read(self) -> Iterator[tuple[Path, RefusalNote]]:
+        """Yield the waiting notes, oldest first, each with the path that :meth:`drop` takes."""
+        for path in sorted(self._folder.glob("*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["time"] = datetime.fromisoformat(content["time"])
+            content["transfer_syntax_uids"] = tuple(content["transfer_syntax_uids"])
+            yield path, RefusalNote(**content)
+
+    def drop(self, path: Path) -> None:
+        """Remove a note that is recorded elsewhere; one that is gone already is fine."""
+        path.unlink(missing_ok=True)
+
+    def _count(self) -> int:
+        with os.scandir(self._folder) as entries:
+            return sum(1 for _ in entries)
+
+    def _is_repetition(self, note: RefusalNote) -> bool:
+        key = (
+            note.reason,
+            note.calling_ae_title,
+            note.called_ae_title,
+            note.peer_address,
+            note.sop_class_uid,
+            note.transfer_syntax_uids,
+        )
+        now = time.monotonic()
+        with self._lock:
+            last = self._noted.get(key)
+            if last is not None and now - last < REPEAT_AFTER_SECONDS:
+                return True
+            self._noted[key] = now
+            self._noted.move_to_end(key)
+            while len(self._noted) > MAXIMUM_NOTES:
+                self._noted.popitem(last=False)
+        return False
