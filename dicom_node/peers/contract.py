@@ -1,0 +1,161 @@
+"""What the outbox asks of a peer, and what it is told about each object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Protocol
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.errors import PeerRefusedError, PeerUnavailableError, SpoolError
+from dicom_node.status import StoreVerdict, verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydicom import FileDataset
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingObject:
+    """One object to be stored.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid
+        What it is.
+    content
+        A DICOM file (PS3.10) with its file meta information, as a path or as bytes.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    content: Path | bytes
+
+    def read(self) -> FileDataset:
+        """Read the object.
+
+        Raises
+        ------
+        SpoolError
+            If it is gone or no DICOM file: nothing a peer could help.
+        """
+        source = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
+        try:
+            return dcmread(source)
+        except (OSError, InvalidDicomError) as error:
+            msg = f"outgoing object {self.sop_instance_uid} cannot be read: {error}"
+            raise SpoolError(msg) from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """What became of one object.
+
+    Attributes
+    ----------
+    sop_instance_uid
+        The object.
+    verdict
+        Stored in one way or another, or not.
+    status
+        The peer's status or failure reason (PS3.4 table B.2-1), None where it gave none.
+    detail
+        For a person: what we saw and what the peer said; empty for a plain success.
+    """
+
+    sop_instance_uid: str
+    verdict: StoreVerdict
+    status: int | None = None
+    detail: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the peer has the object now."""
+        return self.verdict in {
+            StoreVerdict.STORED,
+            StoreVerdict.STORED_WITH_WARNING,
+            StoreVerdict.ALREADY_STORED,
+        }
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer said anything about it, be it that it is out of resources."""
+        return self.status is not None or self.verdict is not StoreVerdict.UNAVAILABLE
+
+    def raise_if_not_stored(self) -> None:
+        """Raise the error that says whether another try is worth it.
+
+        Raises
+        ------
+        PeerUnavailableError
+            If it is.
+        PeerRefusedError
+            If a person must look first.
+        """
+        message = f"object {self.sop_instance_uid}: {self.detail}"
+        if self.verdict is StoreVerdict.UNAVAILABLE:
+            raise PeerUnavailableError(message)
+        if self.verdict is StoreVerdict.REFUSED:
+            raise PeerRefusedError(message)
+
+
+def outcome_of(sop_instance_uid: str, status: int, comment: str = "") -> StoreOutcome:
+    """Judge a peer's answer to one object.
+
+    Parameters
+    ----------
+    sop_instance_uid
+        The object.
+    status
+        The peer's status, warning reason or failure reason.
+    comment
+        What the peer said beside it, as in (0000,0902) Error Comment.
+    """
+    verdict = verdict_of(status)
+    detail = "" if verdict is StoreVerdict.STORED else f"status 0x{status:04X} {comment}".strip()
+    return StoreOutcome(sop_instance_uid, verdict, status, detail)
+
+
+class Peer(Protocol):
+    """A destination that can be reached.
+
+    Retrying has two layers. Here, a peer that could not be reached at all is tried again within
+    seconds, which rides out a restarting service. Everything longer is the outbox's: minutes to
+    hours, object by object, on record.
+    """
+
+    def echo(self) -> None:
+        """Ask whether the peer answers.
+
+        Raises
+        ------
+        PeerUnavailableError, PeerRefusedError
+            If it does not, or answers with a refusal.
+        """
+
+    def store(self, objects: Sequence[OutgoingObject]) -> list[StoreOutcome]:
+        """Store objects in their order.
+
+        When the peer goes away between two objects, the rest is reported unavailable.
+
+        Parameters
+        ----------
+        objects
+            What to send.
+
+        Returns
+        -------
+        list of StoreOutcome
+            One for each object, in the same order.
+
+        Raises
+        ------
+        PeerUnavailableError, PeerRefusedError
+            If the peer answered to none of them.
+        SpoolError
+            If an object cannot be read.
+        """

@@ -1,0 +1,148 @@
+"""STOW-RS client: sends objects to a DICOMweb service (PS3.18 section 10.5)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import requests
+from dicomweb_client.api import DICOMwebClient
+from dicomweb_client.session_utils import (
+    add_certs_to_session,
+    create_session,
+    create_session_from_user_pass,
+)
+from pydicom import Dataset
+
+from dicom_node.errors import PeerError, PeerRefusedError, PeerUnavailableError
+from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
+from dicom_node.peers.retry import retry_within_seconds
+from dicom_node.status import StorageStatus, StoreVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydicom import FileDataset
+
+    from dicom_node.config import DicomWebDestination
+
+_WORTH_ANOTHER_TRY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class DicomWebPeer:
+    """A STOW-RS service; see :class:`dicom_node.peers.contract.Peer`.
+
+    Parameters
+    ----------
+    destination
+        Where it is and how we authenticate.
+    """
+
+    def __init__(self, destination: DicomWebDestination) -> None:
+        self._destination = destination
+
+    def echo(self) -> None:
+        """Search for at most one study (QIDO-RS): the service's cheapest answer."""
+        retry_within_seconds(self._echo)
+
+    def store(self, objects: Sequence[OutgoingObject]) -> list[StoreOutcome]:
+        """Store each object with a request of its own, so that each gets its own answer."""
+        datasets = [item.read() for item in objects]
+        if not datasets:
+            return []
+        return retry_within_seconds(lambda: self._store(objects, datasets))
+
+    def _echo(self) -> None:
+        with self._client() as client, self._errors():
+            client.search_for_studies(limit=1)
+
+    def _store(
+        self, objects: Sequence[OutgoingObject], datasets: Sequence[FileDataset]
+    ) -> list[StoreOutcome]:
+        outcomes: list[StoreOutcome] = []
+        with self._client() as client:
+            for item, dataset in zip(objects, datasets, strict=True):
+                try:
+                    with self._errors():
+                        outcomes.append(_send(client, item.sop_instance_uid, dataset))
+                except PeerUnavailableError as error:
+                    if not outcomes:
+                        raise
+                    outcomes.append(_not_stored(item, StoreVerdict.UNAVAILABLE, error))
+                except PeerRefusedError as error:
+                    outcomes.append(_not_stored(item, StoreVerdict.REFUSED, error))
+        return outcomes
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        there = self._destination
+        if there.username is not None and there.password is not None:
+            session = create_session_from_user_pass(there.username, there.password)
+        else:
+            session = create_session()
+        if there.token is not None:
+            session.headers["Authorization"] = f"Bearer {there.token}"
+        session.headers["Accept"] = "application/dicom+json"
+        if there.ca_bundle is not None:
+            session = add_certs_to_session(session, ca_bundle=str(there.ca_bundle))
+        with session:
+            timeout = (there.connect_timeout, there.response_timeout)
+            client = DICOMwebClient(there.url, session=session, timeout=timeout)
+            # Its own retries would multiply ours.
+            client.set_http_retry_params(retry=False)
+            yield client
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Translate what the HTTP library raises."""
+        try:
+            yield
+        except requests.HTTPError as error:
+            raise self._http_error(_answer(error).status_code) from error
+        except requests.RequestException as error:
+            # Its message may hold the URL's query; the type says enough.
+            msg = self._describe(f"could not be reached ({type(error).__name__})")
+            raise PeerUnavailableError(msg) from error
+
+    def _http_error(self, code: int) -> PeerError:
+        msg = self._describe(f"answered with HTTP {code}")
+        if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _WORTH_ANOTHER_TRY:
+            return PeerUnavailableError(msg)
+        return PeerRefusedError(msg)
+
+    def _describe(self, what: str) -> str:
+        return f"destination {self._destination.name} ({self._destination.url}) {what}"
+
+
+def _send(client: Any, uid: str, dataset: FileDataset) -> StoreOutcome:  # noqa: ANN401
+    """Store one object and read the Store Instances Response (PS3.18 table I.2-1)."""
+    try:
+        response = client.store_instances([dataset])
+    except requests.HTTPError as error:
+        if _answer(error).status_code != HTTPStatus.CONFLICT:
+            raise
+        # All instances failed: the body says why (PS3.18 section 10.5.3).
+        response = _failure_body(_answer(error))
+        if "FailedSOPSequence" not in response:
+            raise
+    for failed in response.get("FailedSOPSequence", []):
+        return outcome_of(uid, int(failed.get("FailureReason", StorageStatus.CANNOT_UNDERSTAND)))
+    for stored in response.get("ReferencedSOPSequence", []):
+        return outcome_of(uid, int(stored.get("WarningReason", StorageStatus.SUCCESS)))
+    return outcome_of(uid, StorageStatus.SUCCESS)
+
+
+def _answer(error: requests.HTTPError) -> requests.Response:
+    return cast("requests.Response", error.response)
+
+
+def _failure_body(response: requests.Response) -> Dataset:
+    try:
+        return Dataset.from_json(response.json())
+    except (ValueError, TypeError, KeyError):
+        return Dataset()
+
+
+def _not_stored(item: OutgoingObject, verdict: StoreVerdict, error: PeerError) -> StoreOutcome:
+    return StoreOutcome(item.sop_instance_uid, verdict, detail=str(error))
