@@ -1,0 +1,82 @@
+"""Tolerant access to the attributes of a received data set: odd values are absent, never fatal."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydicom.multival import MultiValue
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+# What pydicom raises when it converts an element whose bytes do not fit its VR.
+_CONVERSION_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+)
+
+
+def value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401
+    """Give an element's value, or None where it is absent, empty or cannot be converted."""
+    try:
+        found = dataset.get(keyword)
+    except _CONVERSION_ERRORS:
+        return None
+    return None if found in (None, "") else found
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    r"""Give an element as text, its values joined by a backslash; empty where it is absent."""
+    found = value(dataset, keyword)
+    if found is None:
+        return ""
+    if isinstance(found, MultiValue | list | tuple):
+        return "\\".join(str(item).strip() for item in found)
+    return str(found).strip(" \0")
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Give the values of a multi-valued text element."""
+    joined = text(dataset, keyword)
+    return tuple(part.strip() for part in joined.split("\\")) if joined else ()
+
+
+def uid(dataset: Dataset, keyword: str) -> str:
+    """Give a UID, or the empty string where the value cannot be one (PS3.5 section 9.1)."""
+    found = text(dataset, keyword)
+    return found if _UID.fullmatch(found) else ""
+
+
+def decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Give exactly `count` finite numbers, or None."""
+    found = value(dataset, keyword)
+    if found is None:
+        return None
+    items = found if isinstance(found, MultiValue | list | tuple) else [found]
+    try:
+        numbers = tuple(float(item) for item in items)
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def decimal(dataset: Dataset, keyword: str) -> float | None:
+    """Give one finite number, or None."""
+    numbers = decimals(dataset, keyword, 1)
+    return numbers[0] if numbers else None
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """Give one whole number, or None."""
+    number = decimal(dataset, keyword)
+    return int(number) if number is not None and number.is_integer() else None

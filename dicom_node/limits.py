@@ -1,0 +1,49 @@
+"""Ceilings on what is read: a header of a few bytes can ask for any amount of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dicom_node.errors import RefusedError
+from dicom_node.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """Largest series that is read into memory.
+
+    Attributes
+    ----------
+    rows, columns
+        Of one frame; the largest CT matrix on sale is 2048 x 2048.
+    frames
+        Of one series.
+    voxels
+        Of one series, at two bytes each; the default takes 1 GiB.
+    """
+
+    rows: int = 2048
+    columns: int = 2048
+    frames: int = 8192
+    voxels: int = 512 * 1024 * 1024
+
+    def check(self, rows: int, columns: int, frames: int) -> None:
+        """Refuse a series beyond a ceiling.
+
+        Raises
+        ------
+        RefusedError
+            TOO_LARGE, or UNDECODABLE_PIXELS for an empty matrix.
+        """
+        if rows < 1 or columns < 1 or frames < 1:
+            raise RefusedError(
+                Reason.UNDECODABLE_PIXELS, f"a matrix of {rows} x {columns} x {frames} is empty"
+            )
+        for name, found, limit in (
+            ("rows", rows, self.rows),
+            ("columns", columns, self.columns),
+            ("frames", frames, self.frames),
+            ("voxels", rows * columns * frames, self.voxels),
+        ):
+            if found > limit:
+                raise RefusedError(Reason.TOO_LARGE, f"{found} {name}, the ceiling is {limit}")
