@@ -19,3 +19,7 @@ class TransitionError(WorkerError):
 
 class LeaseLostError(WorkerError):
     """Another worker holds the screening now; what this one computed must not be recorded."""
+
+
+class SchemaOutdatedError(WorkerError):
+    """A database whose schema is not the one of this version."""

@@ -57,7 +57,7 @@ class Progress(StrEnum):
     REQUEUED = "requeued"
 
 
-_AT_REST = (StudyState.COMPLETED, StudyState.REFUSED, StudyState.IGNORED, StudyState.FAILED)
+AT_REST = (StudyState.COMPLETED, StudyState.REFUSED, StudyState.IGNORED, StudyState.FAILED)
 
 _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
     StudyEvent.CT_RECEIVED: (tuple(StudyState), StudyState.RECEIVING),
@@ -69,7 +69,7 @@ _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
     StudyEvent.SCREENED: ((StudyState.SCREENING,), StudyState.DELIVERING),
     StudyEvent.FAILED: ((StudyState.SCREENING, StudyState.DELIVERING), StudyState.FAILED),
     StudyEvent.DELIVERED: ((StudyState.DELIVERING,), StudyState.COMPLETED),
-    StudyEvent.REQUEUED: ((*_AT_REST, StudyState.DELIVERING), StudyState.RECEIVING),
+    StudyEvent.REQUEUED: ((*AT_REST, StudyState.DELIVERING), StudyState.RECEIVING),
 }
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import select
 
 from worker import lifecycle
 from worker.db.engine import now
 from worker.db.tables import Event, Screening, Study
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from worker.lifecycle import StudyEvent, StudyState
@@ -48,6 +51,11 @@ def record(
             detail=detail,
         )
     )
+
+
+def of_study(session: Session, study: Study) -> Sequence[Event]:
+    """List a study's lines of the log, oldest first."""
+    return session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.id)).all()
 
 
 def move(

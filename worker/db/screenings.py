@@ -19,7 +19,6 @@ from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -244,11 +243,11 @@ def _end(
     screening.finished_at = now(session)
 
 
-def finish(session: Session, claim_: Claim) -> tuple[Screening, datetime]:
+def finish(session: Session, claim_: Claim) -> Screening:
     """End a screening with success; the caller adds result, findings and deliveries to it."""
     screening = held(session, claim_)
     _end(session, screening, ScreeningState.SUCCEEDED, "", "")
-    return screening, now(session)
+    return screening
 
 
 def deliveries_done(screening: Screening) -> bool:

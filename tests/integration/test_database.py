@@ -1,0 +1,250 @@
+"""Studies, leases and outbox on both databases."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+from support.study_rows import (
+    ct_header,
+    queued_screening,
+    receiving_study,
+    screened_study,
+)
+
+from worker.db import deliveries, events, schema, screenings, studies
+from worker.db.engine import Database
+from worker.db.tables import Delivery, Event, Screening, Study
+from worker.errors import LeaseLostError, NotFoundError, TransitionError
+from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'lungwatch.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_url")
+    database = Database(url)
+    schema.upgrade(database.engine)
+    yield database
+    database.close()
+
+
+def test_the_migrations_make_exactly_the_tables(database):
+    assert schema.check(database.engine).up_to_date
+    assert schema.check(database.engine).drift == ()
+
+
+def test_a_schema_changed_by_hand_is_noticed(database):
+    with database.transaction() as session:
+        session.execute(text("ALTER TABLE studies ADD COLUMN surprise INTEGER"))
+    assert any("surprise" in line for line in schema.check(database.engine).drift)
+
+
+@pytest.mark.parametrize("change", ["UPDATE events SET event = 'x'", "DELETE FROM events"])
+def test_the_event_log_cannot_be_changed(database, change):
+    with database.transaction() as session:
+        receiving_study(session)
+    with pytest.raises(DatabaseError, match="append-only"), database.transaction() as session:
+        session.execute(text(change))
+    with database.reading() as session:
+        assert session.query(Event).count() >= 2
+
+
+def test_an_exception_rolls_the_transaction_back(database):
+    with pytest.raises(NotFoundError), database.transaction() as session:
+        receiving_study(session)
+        studies.find(session, "9.9")
+    with database.reading() as session:
+        assert session.query(Study).count() == 0
+
+
+def test_of_two_claims_at_the_same_time_one_wins(database):
+    with database.transaction() as session:
+        screening_id = queued_screening(session).id
+    barrier, claims = threading.Barrier(8), []
+
+    def claim() -> None:
+        barrier.wait()
+        with database.transaction() as session:
+            claims.append(screenings.claim(session, screening_id, "here", 60))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([claim for claim in claims if claim is not None]) == 1
+    with database.reading() as session:
+        assert session.get_one(Screening, screening_id).attempts == 1
+
+
+def test_an_expired_lease_is_released_and_its_holder_fenced_off(database):
+    with database.transaction() as session:
+        screening_id = queued_screening(session).id
+        late = screenings.claim(session, screening_id, "first", lease_seconds=-1)
+    with database.transaction() as session:
+        (screening,) = screenings.expired(session)
+        screenings.release(session, screening, "lost", maximum_attempts=3)
+        assert screening.study.state is StudyState.QUEUED
+    with database.transaction() as session:
+        current = screenings.claim(session, screening_id, "second", 60)
+    with pytest.raises(LeaseLostError), database.transaction() as session:
+        screenings.finish(session, late)
+    with pytest.raises(LeaseLostError), database.transaction() as session:
+        screenings.renew(session, late, 60)
+    with database.transaction() as session:
+        screenings.renew(session, current, 60)
+        assert screenings.finish(session, current).state is ScreeningState.SUCCEEDED
+
+
+def test_a_screening_that_kills_its_workers_fails_after_the_last_attempt(database):
+    with database.transaction() as session:
+        screening = queued_screening(session)
+        for attempt in (1, 2, 3):
+            assert screenings.claim(session, screening.id, "here", -1).token == attempt
+            screenings.release(session, screening, "killed", maximum_attempts=3)
+        assert screening.state is ScreeningState.FAILED
+        assert screening.study.state is StudyState.FAILED
+        assert screening.study.reason == "attempts_exhausted"
+
+
+def test_newer_instances_hold_a_queued_screening_back(database):
+    with database.transaction() as session:
+        screening = queued_screening(session)
+        studies.ct_received(session, screening.study, settle_seconds=60)
+        assert screenings.claim(session, screening.id, "here", 60) is None
+        assert screenings.unpublished(session, 0) == []
+        studies.resume_unchanged(session, screening.study, screening)
+        assert screening.study.state is StudyState.QUEUED
+        assert screenings.unpublished(session, 0) == [screening.id]
+
+
+def test_a_result_that_meets_newer_instances_waits_for_their_judgement(database):
+    with database.transaction() as session:
+        screening = queued_screening(session)
+        claim = screenings.claim(session, screening.id, "here", 60)
+        studies.ct_received(session, screening.study, settle_seconds=60)
+        screenings.refuse(session, claim, "no_lung", "no lung in it")
+        assert screening.study.state is StudyState.RECEIVING
+        studies.resume_unchanged(session, screening.study, screening)
+        assert (screening.study.state, screening.study.reason) == (StudyState.REFUSED, "no_lung")
+
+
+def test_a_new_revision_supersedes_and_names_the_delivered_report(database):
+    with database.transaction() as session:
+        first = screened_study(session)
+        report = next(d for d in first.deliveries if d.kind == "sr")
+        deliveries.mark_delivered(session, report.id)
+        second = screenings.add(session, first.study, "1.2.3.4", "other digest")
+        assert (first.state, second.revision) == (ScreeningState.SUPERSEDED, 2)
+        assert second.predecessor_id == first.id
+        assert {d.kind: d.state for d in first.deliveries} == {
+            "seg": DeliveryState.CANCELLED,
+            "sr": DeliveryState.DELIVERED,
+        }
+
+
+def test_a_report_nobody_received_is_no_predecessor(database):
+    with database.transaction() as session:
+        first = screened_study(session)
+        second = screenings.add(session, first.study, "1.2.3.4", "other digest")
+        assert second.predecessor_id is None
+
+
+def test_due_objects_are_taken_once_and_again_after_the_lease(database):
+    with database.transaction() as session:
+        screened_study(session)
+    with database.transaction() as session:
+        taken = deliveries.take_due(session, "pacs", lease_seconds=60)
+        assert [d.kind for d in taken] == ["seg", "sr"]
+        assert all(d.attempts == 1 for d in taken)
+    with database.transaction() as session:
+        assert deliveries.take_due(session, "pacs", lease_seconds=60) == ()
+        for delivery in session.query(Delivery):
+            delivery.next_attempt_at = delivery.screening.created_at
+    with database.transaction() as session:
+        assert len(deliveries.take_due(session, "pacs", lease_seconds=60)) == 2
+        assert deliveries.take_due(session, "other", lease_seconds=60) == ()
+
+
+def test_a_study_completes_with_its_last_delivery(database):
+    with database.transaction() as session:
+        screening = screened_study(session)
+        seg, sr = screening.deliveries
+        deliveries.mark_delivered(session, seg.id)
+        deliveries.settle(session, screening.id)
+        assert screening.study.state is StudyState.DELIVERING
+        deliveries.mark_delivered(session, sr.id)
+        deliveries.settle(session, screening.id)
+        assert screening.study.state is StudyState.COMPLETED
+
+
+def test_a_refused_object_fails_the_study_until_it_is_requeued(database):
+    with database.transaction() as session:
+        screening = screened_study(session)
+        seg, sr = screening.deliveries
+        deliveries.mark_refused(session, seg.id, "status 0xA900")
+        deliveries.mark_delivered(session, sr.id)
+        deliveries.settle(session, screening.id)
+        study = screening.study
+        assert (study.state, study.reason) == (StudyState.FAILED, "delivery_refused")
+        assert "0xA900" in study.detail
+        studies.requeue(session, study)
+        studies.resume_unchanged(session, study, screening)
+        assert study.state is StudyState.DELIVERING
+        assert {d.state for d in screening.deliveries} == {DeliveryState.PENDING}
+
+
+def test_an_unreachable_destination_is_held_back_and_visible(database):
+    with database.transaction() as session:
+        screening = screened_study(session)
+        other = screened_study(session, "1.9")
+        deliveries.postpone(session, screening.deliveries[0].id, "connection refused", 60)
+        deliveries.hold_back(session, "pacs", 30)
+        session.expire_all()
+        assert deliveries.take_due(session, "pacs", 60) == ()
+        assert screening.study.reason == "destination_unavailable"
+        assert other.study.reason == "waiting_for_destination"
+
+
+def test_requeueing_a_failed_screening_makes_a_new_one(database):
+    with database.transaction() as session:
+        screening = queued_screening(session)
+        screenings.claim(session, screening.id, "here", -1)
+        screenings.release(session, screening, "killed", maximum_attempts=1)
+        studies.requeue(session, screening.study)
+        assert screenings.current(screening.study) is None
+        assert studies.settled(session) == [screening.study_id]
+
+
+def test_a_study_on_its_way_is_not_requeued(database):
+    with database.transaction() as session:
+        screening = queued_screening(session)
+        with pytest.raises(TransitionError, match="queued"):
+            studies.requeue(session, screening.study)
+
+
+def test_studies_are_found_by_id_and_uid_or_named_as_missing(database):
+    with database.transaction() as session:
+        study = receiving_study(session, "1.2.3")
+        assert studies.find(session, "1.2.3") is study
+        assert studies.find(session, str(study.id)) is study
+        with pytest.raises(NotFoundError, match=r"9\.9"):
+            studies.find(session, "9.9")
+
+
+def test_every_step_is_in_the_event_log(database):
+    with database.transaction() as session:
+        screening = screened_study(session)
+        steps = [event.event for event in events.of_study(session, screening.study)]
+    assert steps == ["study_added", "ct_received", "series_chosen", "claimed", "screened"]
+
+
+def test_times_come_back_with_their_zone(database):
+    with database.transaction() as session:
+        receiving_study(session)
+    with database.reading() as session:
+        study = studies.by_uid(session, ct_header().study_instance_uid)
+        assert study.created_at.utcoffset().total_seconds() == 0

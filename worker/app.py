@@ -1,0 +1,58 @@
+"""The Celery application: Redis wakes workers up, the database tells them what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+SCREENING_QUEUE = "screening"
+SCREENING_TASK = "lungwatch.screen_series"
+
+_SOCKET_TIMEOUT_SECONDS = 5
+
+
+def make_app(settings: Settings) -> Celery:
+    """Configure Celery for this installation.
+
+    Messages are JSON and hold a row's id only. They are acknowledged late, yet nothing relies on
+    redelivery: a message may be lost or come twice, the sweeper and the claim settle both.
+    """
+    app = Celery("lungwatch", broker=settings.required_broker_url)
+    app.conf.update(
+        task_default_queue=SCREENING_QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_soft_shutdown_timeout=60,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A sender must not hang on a broker that hangs; the sweeper tries again.
+        task_publish_retry=False,
+        broker_transport_options={
+            "visibility_timeout": max(3600, 3 * settings.screening_deadline_seconds),
+            "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "retry_on_timeout": False,
+        },
+    )
+    return app
+
+
+def publish_screening(app: Celery, screening_id: int) -> None:
+    """Send the message that a screening is queued.
+
+    Raises
+    ------
+    kombu.exceptions.OperationalError
+        If the broker cannot be reached.
+    """
+    app.send_task(SCREENING_TASK, args=[screening_id], queue=SCREENING_QUEUE)

@@ -1,0 +1,172 @@
+"""The composition root: the one place that turns settings into working parts."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from worker.errors import SchemaOutdatedError
+
+if TYPE_CHECKING:
+    from model.inference import Predictor
+    from model.registry import Registry
+
+    from dicom_node.config import Destination, ListenerConfig
+    from dicom_node.provenance import Equipment
+    from dicom_node.series import SelectionPolicy
+    from worker.assembler import Assembler
+    from worker.db.engine import Database
+    from worker.delivery import Deliverer
+    from worker.job import ScreeningJob
+    from worker.settings import Settings
+    from worker.sweeper import Sweeper
+
+_MIB = 1024 * 1024
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database.
+
+    Raises
+    ------
+    SchemaOutdatedError
+        If its schema is not the one of this version.
+    """
+    from worker.db import schema
+    from worker.db.engine import Database
+
+    database = Database(settings.resolved_database_url)
+    status = schema.check(database.engine)
+    if not status.up_to_date:
+        database.close()
+        raise SchemaOutdatedError(
+            f"the database's schema is {status.current or 'empty'}, this version needs "
+            f"{status.expected}: run `lungwatch db upgrade`"
+        )
+    return database
+
+
+def listener_config(settings: Settings) -> ListenerConfig:
+    """Configure the listener."""
+    from dicom_node.config import ListenerConfig
+
+    return ListenerConfig(
+        ae_title=settings.ae_title,
+        host=settings.listen_host,
+        port=settings.listen_port,
+        spool_dir=settings.spool_dir,
+        allowed_calling_ae_titles=frozenset(settings.allowed_calling_ae_titles),
+        minimum_free_bytes=settings.minimum_free_mb * _MIB,
+        maximum_associations=settings.maximum_associations,
+        maximum_instance_bytes=settings.maximum_instance_mb * _MIB,
+    )
+
+
+def selection_policy(settings: Settings) -> SelectionPolicy:
+    """Configure the rules a series is chosen by."""
+    from dicom_node.series import SelectionPolicy
+
+    return SelectionPolicy(
+        minimum_slices=settings.minimum_slices,
+        minimum_coverage_mm=settings.minimum_coverage_mm,
+    )
+
+
+def equipment(settings: Settings) -> Equipment:
+    """Describe this node for the objects it writes."""
+    from dicom_node.provenance import Equipment
+
+    return Equipment(
+        software_version=version("lungwatch"),
+        station_name=settings.station_name,
+        institution_name=settings.institution_name,
+    )
+
+
+def assembler(settings: Settings, database: Database) -> Assembler:
+    """Build the assembler."""
+    from worker.assembler import Assembler
+
+    return Assembler(database, selection_policy(settings))
+
+
+def sweeper(settings: Settings, database: Database) -> Sweeper:
+    """Build the sweeper with its way to the broker."""
+    from worker.app import make_app, publish_screening
+    from worker.sweeper import Sweeper
+
+    return Sweeper(
+        database,
+        partial(publish_screening, make_app(settings)),
+        maximum_attempts=settings.maximum_attempts,
+        republish_seconds=settings.republish_seconds,
+    )
+
+
+def deliverer(settings: Settings, database: Database) -> Deliverer:
+    """Build the delivery to all destinations."""
+    from worker.delivery import Deliverer, RetryPolicy
+
+    return Deliverer(
+        database,
+        destinations(settings),
+        RetryPolicy(
+            first_seconds=settings.delivery_retry_seconds,
+            longest_seconds=settings.delivery_retry_maximum_seconds,
+            lease_seconds=settings.delivery_lease_seconds,
+        ),
+    )
+
+
+def destinations(settings: Settings) -> tuple[Destination, ...]:
+    """Parse and check the destinations."""
+    from worker.destinations import parse_destinations
+
+    return parse_destinations(settings)
+
+
+def registry(settings: Settings) -> Registry:
+    """Open the registry: the shipped versions and those of this installation."""
+    from model.registry import Registry
+
+    return Registry.shipped(settings.model_dir)
+
+
+def load_predictor(settings: Settings) -> Predictor:
+    """Load the network to screen with, verified by its sha256.
+
+    Raises
+    ------
+    RegistryError
+        If the version is not there.
+    ModelIntegrityError
+        If its weights are not what its manifest says.
+    """
+    from model.inference import PredictionOptions, Predictor
+
+    return Predictor.load(
+        registry(settings).find(settings.model),
+        PredictionOptions(
+            operating_point=settings.operating_point,
+            minimum_lesion_ml=settings.minimum_lesion_ml,
+            maximum_segments=settings.maximum_lesions,
+        ),
+    )
+
+
+def screening_job(settings: Settings) -> ScreeningJob:
+    """Build the job a worker runs; loads the network."""
+    from worker.job import JobConfig, ScreeningJob
+
+    config = JobConfig(
+        spool_dir=settings.spool_dir,
+        results_dir=settings.results_dir,
+        destinations=tuple(d.name for d in destinations(settings)),
+        equipment=equipment(settings),
+        uid_root=settings.uid_root,
+        lease_seconds=settings.lease_seconds,
+        deadline_seconds=settings.screening_deadline_seconds,
+        maximum_attempts=settings.maximum_attempts,
+    )
+    return ScreeningJob(open_database(settings), load_predictor(settings), config)

@@ -1,0 +1,144 @@
+"""A screening's result in the database: result, findings and outbox in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from dicom_node.provenance import PredecessorReport
+from worker.db import deliveries, events, screenings
+from worker.db.engine import now
+from worker.db.tables import Delivery, FindingRow, ModelVersionRow, Screening
+from worker.lifecycle import DeliveryState, Progress, StudyEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from dicom_node.provenance import ResultIdentity
+    from dicom_node.results import EncodedObject
+    from model.prediction import ModelVersion
+    from worker.db.screenings import Claim
+
+
+def identity_digest(identity: ResultIdentity) -> str:
+    """Hexadecimal SHA-256 that stands for a result's identity in one column."""
+    parts = (identity.series_digest, identity.model_sha256, identity.pipeline_digest)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def origin(session: Session, screening: Screening, digest: str) -> Screening:
+    """Return the first screening of the study that had this result, else the screening itself.
+
+    Revision and dates of a result come from its origin, so that screening again gives the same
+    objects to the byte, and nothing reaches a PACS twice.
+    """
+    first = session.scalar(
+        select(Screening)
+        .where(Screening.study_id == screening.study_id, Screening.result_identity == digest)
+        .order_by(Screening.revision)
+        .limit(1)
+    )
+    return first or screening
+
+
+def predecessor_report(screening: Screening, session: Session) -> PredecessorReport | None:
+    """Return the report that the screening's report supersedes."""
+    if screening.predecessor_id is None:
+        return None
+    predecessor = screenings.get(session, screening.predecessor_id)
+    report = next((d for d in predecessor.deliveries if d.kind == "sr"), None)
+    if report is None:
+        return None
+    return PredecessorReport(
+        study_instance_uid=screening.study.study_instance_uid,
+        series_instance_uid=report.series_instance_uid,
+        sop_class_uid=report.sop_class_uid,
+        sop_instance_uid=report.sop_instance_uid,
+    )
+
+
+def model_version(session: Session, model: ModelVersion) -> ModelVersionRow:
+    """Return the row of a model version, new at its first use."""
+    row = session.scalar(select(ModelVersionRow).where(ModelVersionRow.sha256 == model.sha256))
+    if row is None:
+        row = ModelVersionRow(
+            name=model.name,
+            version=model.version,
+            sha256=model.sha256,
+            first_used_at=now(session),
+        )
+        session.add(row)
+        session.flush()
+    return row
+
+
+def record_success(
+    session: Session,
+    claim: Claim,
+    *,
+    model: ModelVersion,
+    identity: str,
+    document: dict[str, Any],
+    outgoing: Sequence[tuple[EncodedObject, Path]],
+    destinations: Sequence[str],
+) -> None:
+    """Record a result with its findings and its outbox, and let the study go on to delivery.
+
+    Raises
+    ------
+    LeaseLostError
+        If another claim holds the screening now; nothing is recorded then.
+    """
+    screening = screenings.finish(session, claim)
+    screening.model_version_id = model_version(session, model).id
+    screening.result_identity = identity
+    screening.result = document
+    screening.findings = [_finding(lesion) for lesion in document["lesions"]]
+    for destination in destinations:
+        for encoded, path in outgoing:
+            _put_into_outbox(session, screening, destination, encoded, path)
+    session.flush()
+    events.follow(session, screening, StudyEvent.SCREENED, Progress.WAITING_FOR_DESTINATION)
+    deliveries.settle(session, screening.id)
+
+
+def _finding(lesion: dict[str, Any]) -> FindingRow:
+    return FindingRow(
+        segment_number=lesion["segment_number"],
+        tracking_uid=lesion["tracking_uid"],
+        volume_ml=lesion["volume_ml"],
+        laterality=lesion["laterality"],
+        mean_hu=lesion["mean_hu"],
+        maximum_diameter_mm=lesion["maximum_diameter_mm"],
+        slice_count=len(lesion["slices"]),
+    )
+
+
+def _put_into_outbox(
+    session: Session, screening: Screening, destination: str, encoded: EncodedObject, path: Path
+) -> None:
+    delivery = session.scalar(
+        select(Delivery).where(
+            Delivery.sop_instance_uid == encoded.sop_instance_uid,
+            Delivery.destination == destination,
+        )
+    )
+    if delivery is None:
+        delivery = Delivery(
+            destination=destination,
+            kind=encoded.kind,
+            sop_class_uid=encoded.sop_class_uid,
+            sop_instance_uid=encoded.sop_instance_uid,
+            series_instance_uid=encoded.series_instance_uid,
+            sha256=hashlib.sha256(encoded.data).hexdigest(),
+        )
+    delivery.screening = screening
+    delivery.path = str(path)
+    delivery.state = DeliveryState.PENDING
+    delivery.next_attempt_at = now(session)
+    session.add(delivery)

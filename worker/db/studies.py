@@ -1,0 +1,301 @@
+"""Studies and their instances in the database: recording what came, finding, requeueing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, or_, select
+
+from dicom_node.reasons import Reason
+from worker.db import deliveries, events, screenings
+from worker.db.engine import now
+from worker.db.tables import Delivery, Instance, Screening, Series, Study
+from worker.errors import NotFoundError, TransitionError
+from worker.lifecycle import (
+    AT_REST,
+    Progress,
+    ScreeningState,
+    StudyEvent,
+    StudyState,
+    advance,
+    resume,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from dicom_node.header import InstanceHeader
+    from dicom_node.series import StudySelection
+
+
+class Disposition(StrEnum):
+    """What was done with a received instance."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An instance as the spool holds it."""
+
+    content_digest: str
+    path: str
+    calling_ae_title: str
+
+
+def find_or_add(session: Session, header: InstanceHeader) -> Study:
+    """Return the study an instance belongs to, new if this is its first instance."""
+    study = by_uid(session, header.study_instance_uid)
+    if study is not None:
+        return study
+    return _add(
+        session,
+        header.study_instance_uid,
+        state=StudyState.IGNORED,
+        reason=Progress.NOTHING_TO_SCREEN,
+        patient_id=header.patient_id,
+        patient_name=header.patient_name,
+        accession_number=header.accession_number,
+        study_date=header.study_date,
+        study_description=header.study_description,
+    )
+
+
+def add_unreadable(session: Session, sop_instance_uid: str, reason: str, detail: str) -> Study:
+    """Return a refused study that stands for an instance whose study cannot be read."""
+    uid = f"unreadable-{sop_instance_uid}"
+    study = by_uid(session, uid)
+    if study is None:
+        study = _add(session, uid, state=StudyState.REFUSED, reason=reason, detail=detail)
+    return study
+
+
+def _add(session: Session, uid: str, **facts: Any) -> Study:  # noqa: ANN401 - columns of all types
+    moment = now(session)
+    study = Study(study_instance_uid=uid, created_at=moment, updated_at=moment, **facts)
+    session.add(study)
+    session.flush()
+    events.record(session, "study_added", study, state=study.state.value, reason=study.reason)
+    return study
+
+
+def same_instance(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
+    """List what was received before under a SOP Instance UID."""
+    return session.scalars(
+        select(Instance).where(Instance.sop_instance_uid == sop_instance_uid)
+    ).all()
+
+
+def add_instance(
+    session: Session,
+    study: Study,
+    receipt: Receipt,
+    sop_instance_uid: str,
+    disposition: Disposition,
+    reason: str | None = None,
+    header: InstanceHeader | None = None,
+) -> None:
+    """Record one received instance."""
+    session.add(
+        Instance(
+            study_id=study.id,
+            series_instance_uid=header.series_instance_uid if header else "",
+            sop_instance_uid=sop_instance_uid,
+            sop_class_uid=header.sop_class_uid if header else "",
+            content_digest=receipt.content_digest,
+            path=receipt.path,
+            disposition=disposition.value,
+            reason=reason,
+            header=header.to_json() if header else {},
+            calling_ae_title=receipt.calling_ae_title,
+            received_at=now(session),
+        )
+    )
+
+
+def ct_received(session: Session, study: Study, settle_seconds: float) -> None:
+    """Let a study wait for more of its CT: it settles when nothing has come for a while."""
+    study.assemble_at = now(session) + timedelta(seconds=settle_seconds)
+    if study.state is not StudyState.RECEIVING:
+        events.move(session, study, StudyEvent.CT_RECEIVED, Progress.WAITING_TO_SETTLE)
+
+
+def is_delivered_object(session: Session, sop_instance_uid: str) -> bool:
+    """Tell whether this SOP instance is a result this installation has sent."""
+    return (
+        session.scalar(
+            select(Delivery.id).where(Delivery.sop_instance_uid == sop_instance_uid).limit(1)
+        )
+        is not None
+    )
+
+
+def settled(session: Session, limit: int = 20) -> Sequence[int]:
+    """List the studies whose settle time is over."""
+    return session.scalars(
+        select(Study.id)
+        .where(Study.state == StudyState.RECEIVING, Study.assemble_at <= now(session))
+        .order_by(Study.assemble_at)
+        .limit(limit)
+    ).all()
+
+
+def lock(session: Session, study_id: int) -> Study:
+    """Lock and return a study, so that no other process assembles it at the same time."""
+    return session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+
+
+def assembly_candidates(session: Session, study: Study) -> Sequence[Instance]:
+    """List the instances a series may be chosen from, in the order they came.
+
+    All that can be read and is the first under its UID; our own results are none of them.
+    """
+    return session.scalars(
+        select(Instance)
+        .where(
+            Instance.study_id == study.id,
+            Instance.disposition.in_((Disposition.ACCEPTED, Disposition.IGNORED)),
+            or_(Instance.reason.is_(None), Instance.reason != Reason.OWN_RESULT),
+        )
+        .order_by(Instance.id)
+    ).all()
+
+
+def series_instances(session: Session, study_id: int, series_uid: str) -> Sequence[Instance]:
+    """List the accepted instances of one series, in the order they came."""
+    return session.scalars(
+        select(Instance)
+        .where(
+            Instance.study_id == study_id,
+            Instance.series_instance_uid == series_uid,
+            Instance.disposition == Disposition.ACCEPTED,
+        )
+        .order_by(Instance.id)
+    ).all()
+
+
+def write_decisions(
+    session: Session,
+    study: Study,
+    selection: StudySelection,
+    first_headers: Mapping[str, InstanceHeader],
+) -> None:
+    """Replace the decisions on the study's series by those of this assembly.
+
+    Parameters
+    ----------
+    session
+        The assembly's transaction.
+    study
+        The study.
+    selection
+        What was chosen, and why the others were not.
+    first_headers
+        For each Series Instance UID one of its instances, for modality and description.
+    """
+    session.execute(delete(Series).where(Series.study_id == study.id))
+    for decision in selection.decisions:
+        header = first_headers[decision.series_instance_uid]
+        session.add(
+            Series(
+                study_id=study.id,
+                series_instance_uid=decision.series_instance_uid,
+                modality=header.modality,
+                description=header.series_description,
+                instance_count=decision.instance_count,
+                chosen=decision.series_instance_uid == selection.chosen,
+                reason=decision.reason.value if decision.reason else None,
+                detail=decision.detail,
+            )
+        )
+
+
+def resume_unchanged(session: Session, study: Study, screening: Screening) -> None:
+    """Put a settled study back to where it was: the late instances changed nothing."""
+    done = screenings.deliveries_done(screening)
+    state = resume(screening.state, deliveries_done=done)
+    reasons = {
+        StudyState.QUEUED: Progress.WAITING_FOR_WORKER,
+        StudyState.SCREENING: Progress.IN_WORK,
+        StudyState.DELIVERING: Progress.WAITING_FOR_DESTINATION,
+        StudyState.COMPLETED: Progress.DELIVERED
+        if screening.deliveries
+        else Progress.NO_DESTINATION,
+    }
+    reason = reasons.get(state, screening.reason)
+    detail = screening.detail if state not in reasons else ""
+    if screening.state is ScreeningState.QUEUED:
+        screening.published_at = None
+    events.place(session, study, state, StudyEvent.UNCHANGED, reason, detail, screening)
+    deliveries.settle(session, screening.id)
+
+
+def requeue(session: Session, study: Study, *, rescreen: bool = False) -> None:
+    """Take a study up again from what stopped it.
+
+    A result that exists is delivered again (deterministic UIDs make that harmless); a failed or
+    refused screening, or any with `rescreen`, is done again as a new revision; a study refused
+    before that is assembled again, for instance after a setting was changed.
+
+    Raises
+    ------
+    TransitionError
+        If the study is on its way, or stands for something unreadable.
+    """
+    advance(study.state, StudyEvent.REQUEUED)
+    if study.study_instance_uid.startswith("unreadable-"):
+        raise TransitionError(
+            f"study {study.id} stands for an object that could not be read; send it again"
+        )
+    screening = screenings.current(study)
+    if screening is not None:
+        if screening.state is ScreeningState.SUCCEEDED and not rescreen:
+            deliveries.send_again(session, screening)
+        else:
+            screenings.supersede(session, screening)
+    study.assemble_at = now(session)
+    events.move(session, study, StudyEvent.REQUEUED, Progress.REQUEUED)
+
+
+def by_uid(session: Session, study_instance_uid: str) -> Study | None:
+    """Return the study with this UID, None if it never came."""
+    return session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+
+
+def find(session: Session, key: str) -> Study:
+    """Return the study with this id or Study Instance UID.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
+    study = by_uid(session, key)
+    if study is None and key.isdigit() and len(key) < 19:
+        study = session.get(Study, int(key))
+    if study is None:
+        raise NotFoundError(f"there is no study {key}; `lungwatch studies list` shows all")
+    return study
+
+
+def list_studies(
+    session: Session, state: StudyState | None = None, limit: int = 100
+) -> Sequence[Study]:
+    """List studies, the latest change first."""
+    query = select(Study).order_by(Study.updated_at.desc(), Study.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(Study.state == state)
+    return session.scalars(query).all()
+
+
+def is_at_rest(study: Study) -> bool:
+    """Tell whether nothing will happen to the study by itself."""
+    return study.state in AT_REST

@@ -1,0 +1,203 @@
+"""One screening job in a worker: claim, keep the lease alive, screen, record the end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dicom_node.errors import RefusedError
+from dicom_node.provenance import ResultContext
+from dicom_node.reader import read_ct_series
+from worker.db import results, screenings, studies
+from worker.errors import LeaseLostError
+from worker.files import write_durably
+from worker.result import result_document
+from worker.screening import screen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model.inference import Predictor
+
+    from dicom_node.provenance import Equipment, ResultIdentity
+    from dicom_node.results import EncodedObject
+    from worker.db.engine import Database
+    from worker.db.screenings import Claim
+    from worker.screening import Outcome
+
+EXIT_DEADLINE = 75
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """What a job needs to know of the installation.
+
+    Attributes
+    ----------
+    spool_dir, results_dir
+        Where received instances lie and encoded results go.
+    destinations
+        Names of the destinations results are put into the outbox for.
+    equipment, uid_root
+        For the result objects.
+    lease_seconds, deadline_seconds, maximum_attempts
+        Lease of a claim, the longest a screening may take, and when to give up.
+    """
+
+    spool_dir: Path
+    results_dir: Path
+    destinations: tuple[str, ...]
+    equipment: Equipment
+    uid_root: str
+    lease_seconds: float
+    deadline_seconds: float
+    maximum_attempts: int
+
+
+class ScreeningJob:
+    """Runs screenings by their row's id.
+
+    Parameters
+    ----------
+    database
+        The truth.
+    predictor
+        The loaded network.
+    config
+        The installation.
+    """
+
+    def __init__(self, database: Database, predictor: Predictor, config: JobConfig) -> None:
+        self._database = database
+        self._predictor = predictor
+        self._config = config
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self, screening_id: int) -> None:
+        """Screen if the screening is still to be done; every end is recorded in the database."""
+        with self._database.transaction() as session:
+            claim = screenings.claim(session, screening_id, self._name, self._config.lease_seconds)
+        if claim is None:
+            log.info("screening_not_claimed", screening=screening_id)
+            return
+        try:
+            with _Heartbeat(self._database, claim, self._config):
+                self._screen(claim)
+        except LeaseLostError as error:
+            log.warning("lease_lost", screening=screening_id, detail=str(error))
+        except RefusedError as error:
+            with self._database.transaction() as session:
+                screenings.refuse(session, claim, error.reason, error.detail)
+        except Exception as error:
+            # Whatever it was, it belongs to this study alone: the worker goes on.
+            log.exception("screening_failed", screening=screening_id)
+            self._release(claim, f"{type(error).__name__}: {error}")
+
+    def _screen(self, claim: Claim) -> None:
+        with self._database.reading() as session:
+            screening = screenings.get(session, claim.screening_id)
+            series_uid = screening.series_instance_uid
+            paths = [
+                self._config.spool_dir / instance.path
+                for instance in studies.series_instances(session, screening.study_id, series_uid)
+            ]
+        outcome = screen(
+            lambda: read_ct_series(paths, series_uid),
+            self._predictor,
+            lambda identity: self._context(claim, identity),
+        )
+        self._record(claim, outcome)
+
+    def _context(self, claim: Claim, identity: ResultIdentity) -> ResultContext:
+        with self._database.reading() as session:
+            screening = screenings.get(session, claim.screening_id)
+            origin = results.origin(session, screening, results.identity_digest(identity))
+            return ResultContext(
+                identity=identity,
+                model=self._predictor.model,
+                # The clock on the wall of the department, as in every other object of the study.
+                created_at=origin.created_at.astimezone(),
+                equipment=self._config.equipment,
+                revision=origin.revision,
+                predecessor=results.predecessor_report(origin, session),
+                uid_root=self._config.uid_root,
+            )
+
+    def _record(self, claim: Claim, outcome: Outcome) -> None:
+        begun = time.perf_counter()
+        outgoing = [(encoded, self._store(claim, encoded)) for encoded in outcome.objects]
+        document = result_document(outcome)
+        document["timings"]["store"] = round(time.perf_counter() - begun, 4)
+        with self._database.transaction() as session:
+            results.record_success(
+                session,
+                claim,
+                model=outcome.prediction.model,
+                identity=results.identity_digest(outcome.context.identity),
+                document=document,
+                outgoing=outgoing,
+                destinations=self._config.destinations,
+            )
+
+    def _store(self, claim: Claim, encoded: EncodedObject) -> Path:
+        folder = self._config.results_dir / str(claim.screening_id)
+        path = folder / f"{encoded.kind}.dcm"
+        write_durably(path, encoded.data)
+        return path
+
+    def _release(self, claim: Claim, detail: str) -> None:
+        try:
+            with self._database.transaction() as session:
+                screenings.release(
+                    session,
+                    screenings.held(session, claim),
+                    detail,
+                    self._config.maximum_attempts,
+                )
+        except LeaseLostError:
+            log.warning("lease_lost", screening=claim.screening_id)
+
+
+class _Heartbeat:
+    """Renews a lease while its job runs, but never beyond the deadline.
+
+    A screening that hangs in native code cannot be interrupted from Python: at the deadline the
+    process ends itself, its supervisor starts another, and the sweeper counts the attempt.
+    """
+
+    def __init__(self, database: Database, claim: Claim, config: JobConfig) -> None:
+        self._database = database
+        self._claim = claim
+        self._config = config
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + self._config.deadline_seconds
+        while not self._stop.wait(self._config.lease_seconds / 3):
+            if time.monotonic() > deadline:
+                log.error("screening_deadline_exceeded", screening=self._claim.screening_id)
+                os._exit(EXIT_DEADLINE)
+            try:
+                with self._database.transaction() as session:
+                    screenings.renew(session, self._claim, self._config.lease_seconds)
+            except LeaseLostError:
+                return
+            except Exception:
+                # The database may be back before the lease ends.
+                log.exception("lease_not_renewed", screening=self._claim.screening_id)

@@ -1,0 +1,69 @@
+"""What a lost message or a dead worker left behind: expired leases, forgotten screenings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from worker.db import screenings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.db.engine import Database
+
+log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Queues lost screenings again and sends the broker a message for each queued one.
+
+    Also the first message for a screening goes this way, after the commit that queued it: there
+    is one path from the database to the broker, and it is walked again until it worked.
+
+    Parameters
+    ----------
+    database
+        Where screenings are.
+    publish
+        Sends a message with a screening's id to the broker; may raise `OSError`.
+    maximum_attempts
+        Attempts after which a screening fails for good.
+    republish_seconds
+        Time after which a queued screening gets another message.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publish: Callable[[int], None],
+        *,
+        maximum_attempts: int,
+        republish_seconds: float,
+    ) -> None:
+        self._database = database
+        self._publish = publish
+        self._maximum_attempts = maximum_attempts
+        self._republish_seconds = republish_seconds
+
+    def run_once(self) -> int:
+        """Sweep once; return the number of screenings touched."""
+        return self._release_expired() + self._publish_queued()
+
+    def _release_expired(self) -> int:
+        with self._database.transaction() as session:
+            lost = screenings.expired(session)
+            for screening in lost:
+                detail = f"attempt {screening.attempts} on {screening.claimed_by} lost its lease"
+                screenings.release(session, screening, detail, self._maximum_attempts)
+        return len(lost)
+
+    def _publish_queued(self) -> int:
+        with self._database.reading() as session:
+            waiting = screenings.unpublished(session, self._republish_seconds)
+        for screening_id in waiting:
+            self._publish(screening_id)
+            with self._database.transaction() as session:
+                screenings.mark_published(session, screening_id)
+        return len(waiting)

@@ -1,0 +1,41 @@
+"""The Celery worker: one process, one loaded network, one thin task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker import bootstrap
+from worker.app import SCREENING_QUEUE, SCREENING_TASK, make_app
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+
+def run_worker(settings: Settings) -> int:
+    """Take screenings from the queue until told to stop.
+
+    The pool is solo: TensorFlow must not be forked after its import, and one process drives one
+    GPU. More processes are more workers (`worker.fleet`).
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    app = make_app(settings)
+    job = bootstrap.screening_job(settings)
+
+    @app.task(name=SCREENING_TASK)  # type: ignore[untyped-decorator]
+    def screen_series(screening_id: int) -> None:
+        job.run(screening_id)
+
+    worker = app.Worker(
+        pool="solo",
+        concurrency=1,
+        queues=[SCREENING_QUEUE],
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
