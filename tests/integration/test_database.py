@@ -53,9 +53,13 @@ def test_the_event_log_cannot_be_changed(database, change):
 
 
 def test_an_exception_rolls_the_transaction_back(database):
-    with pytest.raises(NotFoundError), database.transaction() as session:
-        receiving_study(session)
-        studies.find(session, "9.9")
+    def fail_after_a_change() -> None:
+        with database.transaction() as session:
+            receiving_study(session)
+            studies.find(session, "9.9")
+
+    with pytest.raises(NotFoundError):
+        fail_after_a_change()
     with database.reading() as session:
         assert session.query(Study).count() == 0
 

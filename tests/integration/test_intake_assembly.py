@@ -1,0 +1,211 @@
+"""From the spool to a queued screening, with real files."""
+
+from datetime import UTC, datetime
+
+import pydicom
+import pytest
+from support.spooling import spool_file
+from support.study_rows import screened_study
+
+from dicom_node.refusals import RefusalNote
+from dicom_node.series import SelectionPolicy
+from dicom_node.spool import Spool
+from worker.assembler import Assembler
+from worker.db import schema, studies
+from worker.db.engine import Database
+from worker.db.tables import Event, Instance, Study
+from worker.intake import Intake
+from worker.lifecycle import ScreeningState, StudyState
+
+SERIES = "lung_dx-A0001-s3"
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    schema.upgrade(database.engine)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def spool(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    spool.prepare()
+    return spool
+
+
+@pytest.fixture
+def intake(database, spool):
+    return Intake(database, spool, settle_seconds=-1)
+
+
+@pytest.fixture
+def assembler(database):
+    return Assembler(database, SelectionPolicy())
+
+
+@pytest.fixture
+def series_files(data_dir):
+    return sorted((data_dir / "series" / SERIES).glob("*.dcm"))
+
+
+def only_study(database) -> Study:
+    with database.reading() as session:
+        study = session.query(Study).one()
+        _ = study.screenings, study.series
+        for screening in study.screenings:
+            _ = screening.deliveries
+        return study
+
+
+def test_a_study_is_recorded_settled_and_queued(database, spool, intake, assembler, series_files):
+    for path in series_files:
+        spool_file(spool, path)
+    assert intake.run_once() == len(series_files)
+    assert only_study(database).state is StudyState.RECEIVING
+    assert list(spool.inbox()) == []
+    assert assembler.run_once() == 1
+    study = only_study(database)
+    assert (study.state, study.reason) == (StudyState.QUEUED, "waiting_for_worker")
+    assert [s.state for s in study.screenings] == [ScreeningState.QUEUED]
+    assert [s.chosen for s in study.series] == [True]
+    with database.reading() as session:
+        stored = studies.series_instances(session, study.id, study.series[0].series_instance_uid)
+        assert all((spool.root / instance.path).is_file() for instance in stored)
+        assert {instance.calling_ae_title for instance in stored} == {"SENDER"}
+
+
+def test_sending_again_changes_nothing(database, spool, intake, assembler, series_files):
+    for _ in range(2):
+        for path in series_files:
+            spool_file(spool, path)
+        intake.run_once()
+        assembler.run_once()
+    study = only_study(database)
+    assert study.duplicate_count == len(series_files)
+    assert (study.state, study.revision) == (StudyState.QUEUED, 1)
+    assert list(spool.inbox()) == []
+
+
+def test_a_late_instance_makes_a_new_revision(database, spool, intake, assembler, series_files):
+    *early, late = series_files
+    for path in early:
+        spool_file(spool, path)
+    intake.run_once()
+    assembler.run_once()
+    spool_file(spool, late)
+    intake.run_once()
+    assert only_study(database).state is StudyState.RECEIVING
+    assembler.run_once()
+    study = only_study(database)
+    assert study.revision == 2
+    assert [s.state for s in study.screenings] == [
+        ScreeningState.SUPERSEDED,
+        ScreeningState.QUEUED,
+    ]
+
+
+def test_a_crash_between_record_and_move_is_mended(database, spool, intake, series_files):
+    source = spool_file(spool, series_files[0])
+    kept = source.path.read_bytes()
+    intake.run_once()
+    with database.reading() as session:
+        filed = spool.root / session.query(Instance).one().path
+    filed.rename(source.path)
+    intake.run_once()
+    assert filed.read_bytes() == kept
+    assert list(spool.inbox()) == []
+    assert only_study(database).duplicate_count == 0
+
+
+def test_other_bytes_under_a_known_uid_are_kept_apart_and_flagged(
+    database, spool, intake, series_files, tmp_path
+):
+    changed = pydicom.dcmread(series_files[0])
+    changed.SeriesDescription = "another"
+    changed.save_as(tmp_path / "changed.dcm")
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    spool_file(spool, tmp_path / "changed.dcm")
+    intake.run_once()
+    with database.reading() as session:
+        first, second = session.query(Instance).order_by(Instance.id)
+        assert (first.disposition, second.disposition) == ("accepted", "conflict")
+        assert (spool.root / first.path).is_file()
+        assert (spool.root / second.path).is_file()
+    assert "first is kept" in only_study(database).detail
+
+
+def test_what_is_no_dicom_is_quarantined_and_visible(database, spool, intake):
+    spool.store(
+        b"dear colleague, please find attached",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        sop_instance_uid="1.2.3.4",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        calling_ae_title="SENDER",
+        called_ae_title="LUNGWATCH",
+    )
+    intake.run_once()
+    study = only_study(database)
+    assert study.state is StudyState.REFUSED
+    assert study.reason in {"not_dicom", "missing_attributes"}
+    assert study.study_instance_uid == "unreadable-1.2.3.4"
+    with database.reading() as session:
+        assert (spool.root / session.query(Instance).one().path).is_file()
+
+
+def test_our_own_result_coming_back_is_not_screened(
+    database, spool, intake, assembler, series_files, tmp_path
+):
+    returned = pydicom.dcmread(series_files[0])
+    with database.transaction() as session:
+        screening = screened_study(session, str(returned.StudyInstanceUID))
+        screening.deliveries[0].sop_instance_uid = returned.SOPInstanceUID
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    assembler.run_once()
+    with database.reading() as session:
+        instance = session.query(Instance).one()
+        assert (instance.disposition, instance.reason) == ("ignored", "own_result")
+    assert only_study(database).state is StudyState.DELIVERING
+
+
+def test_refusals_at_the_association_are_in_the_event_log(database, spool, intake):
+    spool.note_refusal(
+        RefusalNote(
+            time=datetime.now(UTC),
+            reason="calling_ae_not_allowed",
+            calling_ae_title="STRANGER",
+            called_ae_title="LUNGWATCH",
+            peer_address="127.0.0.1",
+            detail="The calling AE title is not on the list.",
+        )
+    )
+    intake.run_once()
+    with database.reading() as session:
+        event = session.query(Event).one()
+    assert event.event == "refused_at_association"
+    assert event.detail["calling_ae_title"] == "STRANGER"
+    assert list(spool.refusals()) == []
+
+
+def test_every_odd_file_ends_in_a_visible_state(database, spool, intake, assembler, data_dir):
+    odd = sorted(
+        p for p in (data_dir / "odd").rglob("*") if p.is_file() and "LICENSE" not in p.name
+    )
+    sent = {spool_file(spool, path).path.name for path in odd if path.name != "DIRFILE"}
+    intake.run_once()
+    assembler.run_once()
+    with database.reading() as session:
+        instances = session.query(Instance).all()
+        assert len(instances) == len(sent)
+        assert all((spool.root / instance.path).is_file() for instance in instances)
+        for study in session.query(Study):
+            assert study.state in {StudyState.REFUSED, StudyState.IGNORED}, study.reason
+            assert study.reason
+        reasons = {study.reason for study in session.query(Study)}
+        series_reasons = {line.reason for study in session.query(Study) for line in study.series}
+    assert "not_axial" in series_reasons
+    assert "not_chest" in series_reasons
+    assert "too_few_slices" in reasons

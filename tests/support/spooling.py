@@ -1,0 +1,29 @@
+"""Instances in a spool as the listener would put them there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydicom.filereader import read_file_meta_info
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dicom_node.spool import Spool, SpooledInstance
+
+_PREAMBLE_AND_PREFIX = 132
+_GROUP_LENGTH_ELEMENT = 12
+
+
+def spool_file(spool: Spool, path: Path) -> SpooledInstance:
+    """Spool a DICOM file: its data set to the byte, under a file meta of the spool's own."""
+    meta = read_file_meta_info(path)
+    begin = _PREAMBLE_AND_PREFIX + _GROUP_LENGTH_ELEMENT + meta.FileMetaInformationGroupLength
+    return spool.store(
+        path.read_bytes()[begin:],
+        sop_class_uid=meta.MediaStorageSOPClassUID,
+        sop_instance_uid=meta.MediaStorageSOPInstanceUID,
+        transfer_syntax_uid=meta.TransferSyntaxUID,
+        calling_ae_title="SENDER",
+        called_ae_title="LUNGWATCH",
+    )
