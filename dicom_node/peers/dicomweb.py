@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -81,6 +82,9 @@ class DicomWebPeer:
             session = create_session_from_user_pass(there.username, there.password)
         else:
             session = create_session()
+        # The environment's proxy is not for a PACS, its .netrc would replace our token, and its
+        # certificates would win over ours.
+        session.trust_env = False
         if there.token is not None:
             session.headers["Authorization"] = f"Bearer {there.token}"
         session.headers["Accept"] = "application/dicom+json"
@@ -89,7 +93,8 @@ class DicomWebPeer:
         with session:
             timeout = (there.connect_timeout, there.response_timeout)
             client = DICOMwebClient(there.url, session=session, timeout=timeout)
-            # Its own retries would multiply ours.
+            # Its own retries would multiply ours, and even none of them log each traceback.
+            logging.getLogger("retrying").setLevel(logging.ERROR)
             client.set_http_retry_params(retry=False)
             yield client
 

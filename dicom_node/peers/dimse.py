@@ -67,8 +67,13 @@ class DimsePeer:
     ) -> list[StoreOutcome]:
         outcomes: list[StoreOutcome] = []
         with self._associate(_contexts_for(datasets)) as link:
-            for number, (item, dataset) in enumerate(zip(objects, datasets, strict=True), start=1):
-                outcomes.append(_send(link, item.sop_instance_uid, dataset, number))
+            for item, dataset in zip(objects, datasets, strict=True):
+                uid = item.sop_instance_uid
+                if outcomes and not outcomes[-1].answered:
+                    # pynetdicom may not have noticed yet, and would wait for the whole timeout.
+                    outcomes.append(_unanswered(uid, "the association ended before this object"))
+                else:
+                    outcomes.append(_send(link, uid, dataset, len(outcomes) + 1))
         if all(
             outcome.verdict is StoreVerdict.UNAVAILABLE and not outcome.status
             for outcome in outcomes
@@ -142,11 +147,14 @@ def _send(link: Association, uid: str, dataset: FileDataset, message_id: int) ->
     try:
         response = link.send_c_store(dataset, msg_id=message_id)
     except RuntimeError:
-        detail = "the association ended before this object"
-        return StoreOutcome(uid, StoreVerdict.UNAVAILABLE, detail=detail)
+        return _unanswered(uid, "the association ended before this object")
     except ValueError:
         detail = "the peer accepted no presentation context for this SOP class"
         return StoreOutcome(uid, StoreVerdict.REFUSED, detail=detail)
     if "Status" not in response:
-        return StoreOutcome(uid, StoreVerdict.UNAVAILABLE, detail="the peer did not answer")
+        return _unanswered(uid, "the peer did not answer")
     return outcome_of(uid, int(response.Status), str(response.get("ErrorComment", "")))
+
+
+def _unanswered(uid: str, detail: str) -> StoreOutcome:
+    return StoreOutcome(uid, StoreVerdict.UNAVAILABLE, detail=detail)
