@@ -1,0 +1,159 @@
+"""Every state and every coded reason in words, and what a person can do about it.
+
+One table for the CLI and for ``docs/reasons.md``; a test fails when a code has no entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dicom_node.reasons import Reason
+from worker.lifecycle import Progress, StudyState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a coded reason means.
+
+    Attributes
+    ----------
+    words
+        A short phrase for tables.
+    remedy
+        What to do; empty where nothing needs doing.
+    """
+
+    words: str
+    remedy: str = ""
+
+
+STATES: Mapping[StudyState, str] = {
+    StudyState.RECEIVING: "Instances are arriving; the study is complete after the settle time.",
+    StudyState.QUEUED: "A series was chosen and waits for a free worker.",
+    StudyState.SCREENING: "A worker reads the series, runs the network and encodes the results.",
+    StudyState.DELIVERING: "The results are on their way to the destinations.",
+    StudyState.COMPLETED: "Every destination has every result.",
+    StudyState.REFUSED: "It holds CT, but nothing that can be screened; the reason says why.",
+    StudyState.IGNORED: "It holds nothing to screen: reports only, or our own results.",
+    StudyState.FAILED: "A person must look: the attempts ran out, or a destination refused.",
+}
+
+PROGRESS: Mapping[Progress, Explanation] = {
+    Progress.WAITING_TO_SETTLE: Explanation("waiting for more instances"),
+    Progress.WAITING_FOR_WORKER: Explanation(
+        "waiting for a worker",
+        "If it lasts, `lungwatch doctor` tells whether the broker answers; see that a worker runs.",
+    ),
+    Progress.WORKER_LOST: Explanation(
+        "its worker was lost or failed; queued again",
+        "Nothing, unless it repeats: then the worker's log has the cause, often too little memory.",
+    ),
+    Progress.IN_WORK: Explanation("in work"),
+    Progress.WAITING_FOR_DESTINATION: Explanation("being sent to the destinations"),
+    Progress.DESTINATION_UNAVAILABLE: Explanation(
+        "a destination does not answer; tried again",
+        "Check network and PACS (`lungwatch doctor`); it is sent by itself once the PACS answers.",
+    ),
+    Progress.DELIVERED: Explanation("results delivered"),
+    Progress.NO_DESTINATION: Explanation(
+        "screened; no destination is set",
+        "Set LUNGWATCH_DESTINATIONS, then `lungwatch studies requeue`.",
+    ),
+    Progress.DELIVERY_REFUSED: Explanation(
+        "a destination refused a result",
+        "The detail holds the PACS's answer: let it accept our AE title and the SOP classes of "
+        "SEG, SR and secondary capture, then `lungwatch studies requeue`.",
+    ),
+    Progress.ATTEMPTS_EXHAUSTED: Explanation(
+        "screening failed too often",
+        "The detail holds the last error. Mend its cause, then `lungwatch studies requeue`.",
+    ),
+    Progress.NOTHING_TO_SCREEN: Explanation("holds no CT to screen"),
+    Progress.REQUEUED: Explanation("queued again by a person"),
+}
+
+REASONS: Mapping[Reason, Explanation] = {
+    Reason.NOT_CT: Explanation("not a CT image"),
+    Reason.OWN_RESULT: Explanation("our own result came back"),
+    Reason.NOT_PREFERRED: Explanation("another series of the study suits better"),
+    Reason.LOCALIZER: Explanation("a localizer"),
+    Reason.DERIVED_IMAGE: Explanation(
+        "a derived image, such as a projection", "Send the original axial series."
+    ),
+    Reason.NOT_AXIAL: Explanation("not axial", "Send the axial series, not a reformat."),
+    Reason.NOT_CHEST: Explanation("not a chest", "Narrow the routing rule to chest CT."),
+    Reason.NO_LUNG: Explanation(
+        "no lung found", "Look at the series: it may not cover the lungs, or its values are no HU."
+    ),
+    Reason.TOO_FEW_SLICES: Explanation(
+        "too few slices, or too short",
+        "If the transfer broke off, send the study again. The limits are LUNGWATCH_MINIMUM_SLICES "
+        "and LUNGWATCH_MINIMUM_COVERAGE_MM.",
+    ),
+    Reason.MISSING_GEOMETRY: Explanation(
+        "position, orientation or pixel spacing is missing", "Send the series from its modality."
+    ),
+    Reason.MIXED_ORIENTATIONS: Explanation(
+        "slices of different orientation in one series", "Send the orientations as series apart."
+    ),
+    Reason.GANTRY_TILT: Explanation(
+        "gantry tilt", "None: volumes measured on a tilted series would be wrong."
+    ),
+    Reason.MISSING_SLICES: Explanation(
+        "slices are missing", "Send the study again: late slices make a new revision."
+    ),
+    Reason.IRREGULAR_SPACING: Explanation(
+        "irregular slice spacing", "Send a reconstruction with even spacing."
+    ),
+    Reason.CONFLICTING_DUPLICATES: Explanation(
+        "different images at one position or under one UID",
+        "Find out at the source which is right; we do not guess.",
+    ),
+    Reason.MISSING_RESCALE: Explanation(
+        "no rescale slope or intercept, so no Hounsfield units",
+        "Send the series from its modality.",
+    ),
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: Explanation(
+        "compressed in a way we do not read",
+        "Let the PACS send uncompressed or losslessly compressed (docs/conformance.md).",
+    ),
+    Reason.UNDECODABLE_PIXELS: Explanation(
+        "pixel data cannot be decoded",
+        "Send the study again; if it repeats, the source is damaged.",
+    ),
+    Reason.SHORT_PIXEL_DATA: Explanation(
+        "pixel data is shorter than declared", "Send the study again: the file was cut off."
+    ),
+    Reason.TOO_LARGE: Explanation(
+        "larger than any CT we accept", "Check what the PACS routes here."
+    ),
+    Reason.NOT_DICOM: Explanation("not DICOM"),
+    Reason.MISSING_ATTRIBUTES: Explanation(
+        "attributes are missing that every CT image must have", "Send the series from its modality."
+    ),
+}
+
+
+_BY_CODE: Mapping[str, Explanation] = {
+    code.value: explanation
+    for explanations in (PROGRESS, REASONS)
+    for code, explanation in explanations.items()
+}
+
+
+def explain(code: str | None) -> Explanation:
+    """Tell what a coded reason means.
+
+    Parameters
+    ----------
+    code
+        Value of a `Reason` or a `Progress`; None or an unknown one (of a newer version, say)
+        explains itself.
+    """
+    if not code:
+        return Explanation("")
+    return _BY_CODE.get(code, Explanation(code.replace("_", " ")))
