@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from worker.errors import SchemaOutdatedError
 
 if TYPE_CHECKING:
-    from model.inference import Predictor
-    from model.registry import Registry
-
     from dicom_node.config import Destination, ListenerConfig
     from dicom_node.provenance import Equipment
     from dicom_node.series import SelectionPolicy
+    from model.inference import Predictor
+    from model.prediction import ModelVersion
+    from model.registry import Registry
     from worker.assembler import Assembler
     from worker.db.engine import Database
     from worker.delivery import Deliverer
@@ -130,11 +130,11 @@ def registry(settings: Settings) -> Registry:
     """Open the registry: the shipped versions and those of this installation."""
     from model.registry import Registry
 
-    return Registry.shipped(settings.model_dir)
+    return Registry([settings.model_dir] if settings.model_dir else [])
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """Load the network to screen with, verified by its sha256.
+def verify_model(settings: Settings) -> ModelVersion:
+    """Check the weights of the version to screen with, without loading them.
 
     Raises
     ------
@@ -143,16 +143,29 @@ def load_predictor(settings: Settings) -> Predictor:
     ModelIntegrityError
         If its weights are not what its manifest says.
     """
+    entry = registry(settings).get(settings.model or "")
+    entry.verified_weights()
+    return entry.model_version
+
+
+def load_predictor(settings: Settings) -> Predictor:
+    """Load the network to screen with, verified by its sha256.
+
+    Raises
+    ------
+    RegistryError, ModelIntegrityError
+        As `verify_model`.
+    """
+    from model.devices import configure_devices
     from model.inference import PredictionOptions, Predictor
 
-    return Predictor.load(
-        registry(settings).find(settings.model),
-        PredictionOptions(
-            operating_point=settings.operating_point,
-            minimum_lesion_ml=settings.minimum_lesion_ml,
-            maximum_segments=settings.maximum_lesions,
-        ),
+    configure_devices()
+    options = PredictionOptions(
+        operating_point=settings.operating_point,
+        minimum_lesion_ml=settings.minimum_lesion_ml,
+        maximum_segments=settings.maximum_lesions,
     )
+    return Predictor.load(registry(settings).get(settings.model or ""), options)
 
 
 def screening_job(settings: Settings) -> ScreeningJob:

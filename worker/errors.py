@@ -23,3 +23,7 @@ class LeaseLostError(WorkerError):
 
 class SchemaOutdatedError(WorkerError):
     """A database whose schema is not the one of this version."""
+
+
+class FolderError(WorkerError):
+    """A folder that does not hold the files of exactly one study."""

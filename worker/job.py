@@ -23,10 +23,9 @@ from worker.screening import screen
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from model.inference import Predictor
-
     from dicom_node.provenance import Equipment, ResultIdentity
     from dicom_node.results import EncodedObject
+    from model.inference import Predictor
     from worker.db.engine import Database
     from worker.db.screenings import Claim
     from worker.screening import Outcome
@@ -110,7 +109,7 @@ class ScreeningJob:
                 for instance in studies.series_instances(session, screening.study_id, series_uid)
             ]
         outcome = screen(
-            lambda: read_ct_series(paths, series_uid),
+            lambda progress: read_ct_series(paths, series_uid, progress=progress),
             self._predictor,
             lambda identity: self._context(claim, identity),
         )
@@ -122,7 +121,7 @@ class ScreeningJob:
             origin = results.origin(session, screening, results.identity_digest(identity))
             return ResultContext(
                 identity=identity,
-                model=self._predictor.model,
+                model=self._predictor.model_version,
                 # The clock on the wall of the department, as in every other object of the study.
                 created_at=origin.created_at.astimezone(),
                 equipment=self._config.equipment,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import RefusedError
@@ -14,31 +14,39 @@ from dicom_node.results import encode_result
 from model.errors import NoLungError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from model.inference import Predictor
+    from collections.abc import Callable
 
     from dicom_node.ct_series import CtSeries
     from dicom_node.provenance import ResultContext
     from dicom_node.results import EncodedObject
+    from model.inference import Predictor
     from model.prediction import Prediction
 
+    Progress = Callable[[str, float], None]
 
-@dataclass(slots=True)
+
 class Stopwatch:
-    """Seconds each stage took, by its name."""
+    """Seconds each stage took, by its name.
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    Parameters
+    ----------
+    progress
+        Told of each stage and its finished share, 0 to 1.
+    """
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage; measured again, it adds up."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - begun
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._last = time.perf_counter()
+
+    def report(self, stage: str, share: float) -> None:
+        """Take note of a stage's progress; at 1 the stage is over."""
+        if share >= 1.0:
+            now = time.perf_counter()
+            self.seconds[stage] = round(now - self._last, 4)
+            self._last = now
+        if self._progress is not None:
+            self._progress(stage, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +75,17 @@ class Outcome:
 
 
 def screen(
-    read: Callable[[], CtSeries],
+    read: Callable[[Callable[[float], None]], CtSeries],
     predictor: Predictor,
     context_of: Callable[[ResultIdentity], ResultContext],
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Screen one series.
 
     Parameters
     ----------
     read
-        Reads the series; called once, and timed.
+        Reads the series and tells its progress; called once, and timed.
     predictor
         The loaded network.
     context_of
@@ -91,16 +99,17 @@ def screen(
     RefusedError
         If the series cannot be screened, with its coded reason.
     """
-    watch = Stopwatch()
-    with watch.stage("read"):
-        series = read()
-    identity = ResultIdentity(series.digest, predictor.model.sha256, predictor.pipeline_digest)
+    watch = Stopwatch(progress)
+    series = read(partial(watch.report, "read"))
+    watch.report("read", 1.0)
+    identity = ResultIdentity(
+        series.digest, predictor.model_version.sha256, predictor.pipeline_digest()
+    )
     context = context_of(identity)
-    with watch.stage("predict"):
-        try:
-            prediction = predictor.predict(series.volume, progress)
-        except NoLungError as error:
-            raise RefusedError(Reason.NO_LUNG, str(error)) from error
-    with watch.stage("encode"):
-        objects = encode_result(series, prediction, context)
+    try:
+        prediction = predictor.predict(series.volume, watch.report)
+    except NoLungError as error:
+        raise RefusedError(Reason.NO_LUNG, str(error)) from error
+    objects = encode_result(series, prediction, context)
+    watch.report("encode", 1.0)
     return Outcome(series, prediction, context, objects, watch.seconds)
