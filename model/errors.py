@@ -5,8 +5,16 @@ class ModelError(Exception):
     """Root of every error the model package raises on purpose."""
 
 
+class ConfigError(ModelError):
+    """A setting of network or training that cannot work; the message names it."""
+
+
 class VolumeError(ModelError):
     """A CT volume whose array, spacing and affine do not fit each other."""
+
+
+class NoLungError(ModelError):
+    """A CT volume in which no lung field was found: there is nothing to screen."""
 
 
 class RegistryError(ModelError):

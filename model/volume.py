@@ -1,4 +1,4 @@
-"""The CT volume every room of the house shares: Hounsfield units and where they lie in the patient."""
+"""The CT volume every room of the house shares: Hounsfield units and their place in the patient."""
 
 from __future__ import annotations
 

@@ -1,0 +1,226 @@
+"""Frozen settings of the network and of its training, which round-trip through JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from model.errors import ConfigError
+
+
+class Task(StrEnum):
+    """The tasks that share the encoder (paper, section "Multi-task learning")."""
+
+    RECONSTRUCTION = "reconstruction"
+    SEGMENTATION = "segmentation"
+    CLASSIFICATION = "classification"
+
+
+class Normalisation(StrEnum):
+    """What follows each convolution before its activation; the paper has nothing there."""
+
+    NONE = "none"
+    BATCH = "batch"
+
+
+class Schedule(StrEnum):
+    """Course of the learning rate over a run."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+
+
+class _JsonConfig:
+    """JSON round trip with unknown names refused, so that a misspelt setting is not ignored."""
+
+    def to_json(self) -> str:
+        """Return the settings as JSON with sorted names."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Build the settings from `to_json`'s text; absent names keep their defaults.
+
+        Raises
+        ------
+        ConfigError
+            If the text is no JSON object, or names or values do not fit.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{cls.__name__}: not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__}: expected a JSON object")
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build the settings from plain values; see `from_json`."""
+        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(
+                f"{cls.__name__} has no setting {', '.join(unknown)}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{cls.__name__}: {error}") from error
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class NetworkConfig(_JsonConfig):
+    """Shape of the network; the defaults are the paper's (section "Network").
+
+    Attributes
+    ----------
+    input_size
+        Rows and columns of the input, a multiple of 32 (four poolings and the classifier's).
+    base_filters
+        Feature maps of the first level; doubled at each of the four poolings.
+    tasks
+        Tasks that get a branch.
+    normalisation
+        Layer between convolution and activation.
+    classifier_filters, classifier_units
+        Maps of the classifier's convolution and widths of its dense layers.
+    dropout
+        Dropout rate behind each dense layer of the classifier.
+    """
+
+    input_size: int = 256
+    base_filters: int = 64
+    tasks: tuple[Task, ...] = tuple(Task)
+    normalisation: Normalisation = Normalisation.NONE
+    classifier_filters: int = 128
+    classifier_units: tuple[int, ...] = (128, 64)
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(task for task in Task if task in set(self.tasks)))
+        object.__setattr__(self, "normalisation", Normalisation(self.normalisation))
+        object.__setattr__(self, "classifier_units", tuple(self.classifier_units))
+        _require(
+            self.input_size >= 32 and self.input_size % 32 == 0,
+            f"input_size must be a positive multiple of 32, not {self.input_size}",
+        )
+        _require(self.base_filters >= 1, f"base_filters must be positive, not {self.base_filters}")
+        _require(bool(self.tasks), "tasks must name at least one task")
+        _require(
+            self.classifier_filters >= 1 and all(units >= 1 for units in self.classifier_units),
+            "classifier_filters and classifier_units must be positive",
+        )
+        _require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), not {self.dropout}")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig(_JsonConfig):
+    """Strength of each random change of a training image; 0 turns it off.
+
+    They imitate what differs between journal figures and CT series (window, crop, sharpness), so
+    that a class tied to one source is harder to tell by the source's looks.
+
+    Attributes
+    ----------
+    window
+        Largest shift of the two window edges, as a share of the intensity range.
+    gamma
+        Largest change of the logarithm of gamma.
+    scale, aspect, shift
+        Largest relative change of size and aspect, and of position, as shares of the image.
+    rotation_degrees
+        Largest rotation.
+    flip_probability
+        Probability of a left-right flip.
+    blur_sigma, noise
+        Largest Gaussian blur in pixels and largest standard deviation of Gaussian noise.
+    """
+
+    window: float = 0.2
+    gamma: float = 0.35
+    scale: float = 0.15
+    aspect: float = 0.08
+    shift: float = 0.08
+    rotation_degrees: float = 12.0
+    flip_probability: float = 0.5
+    blur_sigma: float = 1.0
+    noise: float = 0.03
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _require(getattr(self, item.name) >= 0, f"{item.name} must not be negative")
+        _require(self.flip_probability <= 1, "flip_probability must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(_JsonConfig):
+    """One training run; batch size, learning rate, epochs and patience default to the paper's.
+
+    Attributes
+    ----------
+    network, augmentation
+        What is trained, and how images are changed on the way.
+    seed
+        Seed of initialisation, sampling and augmentation.
+    batch_size, learning_rate, epochs, patience
+        Adam with mini-batches; the run ends `patience` epochs after the best validation score.
+    steps_per_epoch
+        Batches that make one epoch; 0 means as many as show each training image once.
+    schedule
+        Course of the learning rate over all epochs.
+    averaging
+        Momentum of the exponential average of the weights that is validated and shipped; 0 is off.
+    dice_smoothing
+        Smoothing term `s` of the Dice loss, in pixels.
+    segmentation_warm_up_steps
+        Steps over which the Dice loss grows to full weight.
+    empty_mask_sources
+        Sources whose non-COVID images count as images with an empty lesion mask; all other
+        images without a mask give no segmentation loss.
+    source_shares
+        Pairs of (source/class, share) that a training epoch draws from; empty means the data as
+        they are. A group is named as in `model.dataset.Sample.group`.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    seed: int = 20200416
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+    epochs: int = 500
+    patience: int = 35
+    steps_per_epoch: int = 0
+    schedule: Schedule = Schedule.CONSTANT
+    averaging: float = 0.0
+    dice_smoothing: float = 1.0
+    segmentation_warm_up_steps: int = 0
+    empty_mask_sources: tuple[str, ...] = ()
+    source_shares: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.network, dict):
+            object.__setattr__(self, "network", NetworkConfig.from_dict(self.network))
+        if isinstance(self.augmentation, dict):
+            object.__setattr__(
+                self, "augmentation", AugmentationConfig.from_dict(self.augmentation)
+            )
+        object.__setattr__(self, "schedule", Schedule(self.schedule))
+        object.__setattr__(self, "empty_mask_sources", tuple(self.empty_mask_sources))
+        shares = tuple((str(group), float(share)) for group, share in self.source_shares)
+        object.__setattr__(self, "source_shares", shares)
+        for name in ("batch_size", "epochs", "patience"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("steps_per_epoch", "segmentation_warm_up_steps", "dice_smoothing"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative")
+        _require(self.learning_rate > 0, "learning_rate must be positive")
+        _require(0 <= self.averaging < 1, "averaging must lie in [0, 1)")
+        _require(all(share >= 0 for _, share in shares), "source_shares must not be negative")

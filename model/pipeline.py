@@ -1,0 +1,130 @@
+"""Batches for a training step, drawn and augmented reproducibly from samples in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from model.augmentation import augment
+from model.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from model.config import TrainingConfig
+    from model.dataset import Sample
+
+    Batch = tuple[NDArray[np.float32], ...]
+
+
+def epoch_steps(samples: Sequence[Sample], config: TrainingConfig) -> int:
+    """Return the number of batches of an epoch; by default each sample is drawn once."""
+    return config.steps_per_epoch or -(-len(samples) // config.batch_size)
+
+
+def draw_epoch(
+    samples: Sequence[Sample], config: TrainingConfig, epoch: int
+) -> list[NDArray[np.intp]]:
+    """Choose the samples of each batch of one epoch, the same on every machine.
+
+    Parameters
+    ----------
+    samples
+        The training samples.
+    config
+        Gives seed, batch size and shares of the groups.
+    epoch
+        Number of the epoch; a resumed run draws what an unbroken one would have drawn.
+
+    Returns
+    -------
+    list of NDArray[np.intp]
+        Indices into `samples` for each batch.
+
+    Raises
+    ------
+    DatasetError
+        If a group with a share has no sample.
+    """
+    generator = np.random.default_rng((config.seed, epoch))
+    total = epoch_steps(samples, config) * config.batch_size
+    groups: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        groups.setdefault(sample.group if config.source_shares else "all", []).append(index)
+    shares = dict(config.source_shares) or {"all": 1.0}
+    missing = sorted(group for group, share in shares.items() if share and group not in groups)
+    if missing:
+        raise DatasetError(f"source_shares: no training sample of {', '.join(missing)}")
+    probability = np.array(list(shares.values())) / sum(shares.values())
+    names = np.array(list(shares))
+    # Each group's quota is spread evenly over the epoch, so that no batch lacks a mask by chance.
+    quotas = np.floor(probability * total).astype(int)
+    quotas[np.argmax(probability)] += total - quotas.sum()
+    positions = np.concatenate([(np.arange(q) + generator.random(q)) / max(q, 1) for q in quotas])
+    labels = np.repeat(np.arange(len(names)), quotas)[np.argsort(positions)]
+    chosen = np.empty(total, np.intp)
+    for number, name in enumerate(names):
+        slots = np.flatnonzero(labels == number)
+        if slots.size:
+            members = np.array(groups[name])
+            rounds = -(-slots.size // members.size)
+            order = np.concatenate([generator.permutation(members) for _ in range(rounds)])
+            chosen[slots] = order[: slots.size]
+    return list(chosen.reshape(-1, config.batch_size))
+
+
+def make_batch(
+    samples: Sequence[Sample],
+    config: TrainingConfig,
+    generator: np.random.Generator | None = None,
+) -> Batch:
+    """Stack samples into image, mask, has_mask, covid, has_class; see `model.losses.Targets`.
+
+    Parameters
+    ----------
+    samples
+        The samples of the batch.
+    config
+        Gives the augmentation and the sources whose non-COVID images have an empty mask.
+    generator
+        Source of randomness for the augmentation; None leaves the images as they are.
+    """
+    images, masks, has_mask = [], [], []
+    for sample in samples:
+        image, mask = sample.image, sample.mask
+        if mask is None and sample.covid is False and sample.source in config.empty_mask_sources:
+            mask = np.zeros(image.shape, np.bool_)
+        if generator is not None:
+            image, mask = augment(image, mask, config.augmentation, generator)
+        images.append(image)
+        has_mask.append(mask is not None)
+        masks.append(np.zeros(image.shape, np.bool_) if mask is None else mask)
+    return (
+        np.stack(images)[..., None].astype(np.float32),
+        np.stack(masks)[..., None].astype(np.float32),
+        np.array(has_mask, np.float32),
+        np.array([bool(sample.covid) for sample in samples], np.float32),
+        np.array([sample.covid is not None for sample in samples], np.float32),
+    )
+
+
+def training_batches(
+    samples: Sequence[Sample], config: TrainingConfig, epoch: int
+) -> tf.data.Dataset:
+    """Return one epoch of augmented batches, made ahead of the training step."""
+
+    def generate() -> Iterator[Batch]:
+        generator = np.random.default_rng((config.seed, epoch, 1))
+        for indices in draw_epoch(samples, config, epoch):
+            yield make_batch([samples[index] for index in indices], config, generator)
+
+    size = config.network.input_size
+    plane = tf.TensorSpec((None, size, size, 1), tf.float32)
+    vector = tf.TensorSpec((None,), tf.float32)
+    return tf.data.Dataset.from_generator(
+        generate, output_signature=(plane, plane, vector, vector, vector)
+    ).prefetch(4)

@@ -1,0 +1,207 @@
+"""Model versions on disk: weights, a manifest that names their SHA-256, and a model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.config import NetworkConfig
+from model.errors import ConfigError, ModelIntegrityError, RegistryError
+from model.pooling import Calibration, Pooling
+from model.prediction import ModelVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHIPPED_ROOT = Path(__file__).parent / "weights"
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "weights.npz"
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What belongs to a set of weights, so that they give the same results everywhere.
+
+    Attributes
+    ----------
+    name, version, sha256
+        Identity; `sha256` is that of the weights file.
+    network
+        Shape of the network.
+    calibration, pooling
+        From raw slice probabilities to a study's.
+    operating_point
+        Threshold on the study's calibrated probability.
+    lesion_threshold
+        Threshold on the pixels of the segmentation.
+    licence
+        What may be done with the weights.
+    data
+        What they were trained and validated on.
+    training_command
+        The command that made them.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    network: NetworkConfig
+    calibration: Calibration
+    pooling: Pooling
+    operating_point: float
+    lesion_threshold: float
+    licence: str
+    data: str
+    training_command: str = ""
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read `to_json`'s text.
+
+        Raises
+        ------
+        RegistryError
+            If something is missing or does not fit.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(
+                **values
+                | {
+                    "network": NetworkConfig.from_dict(values["network"]),
+                    "calibration": Calibration(**values["calibration"]),
+                    "pooling": Pooling(**values["pooling"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise RegistryError(f"manifest does not fit: {error}") from error
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """One version in the registry: its manifest and its folder."""
+
+    manifest: Manifest
+    folder: Path = field(compare=False)
+
+    @property
+    def model_version(self) -> ModelVersion:
+        """Identity as it is put into results."""
+        return ModelVersion(self.manifest.name, self.manifest.version, self.manifest.sha256)
+
+    @property
+    def title(self) -> str:
+        """Name and version, as typed on the command line."""
+        return f"{self.manifest.name}-{self.manifest.version}"
+
+    @property
+    def model_card(self) -> str:
+        """Text of the model card, empty if there is none."""
+        card = self.folder / CARD_FILE
+        return card.read_text() if card.is_file() else ""
+
+    def verified_weights(self) -> Path:
+        """Return the path of the weights after checking their SHA-256.
+
+        Raises
+        ------
+        RegistryError
+            If the weights are not there.
+        ModelIntegrityError
+            If they are not the ones the manifest names.
+        """
+        path = self.folder / WEIGHTS_FILE
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise RegistryError(f"{self.title}: {path} cannot be read: {error.strerror}") from error
+        if found != self.manifest.sha256:
+            raise ModelIntegrityError(
+                f"{self.title}: {path} has sha256 {found}, its manifest says "
+                f"{self.manifest.sha256}; install the version again"
+            )
+        return path
+
+
+class Registry:
+    """Every version below some roots; the shipped ones come first.
+
+    Parameters
+    ----------
+    roots
+        Folders of a site that hold version folders, beside the shipped one.
+    shipped
+        Folder of the versions that come with the package.
+    """
+
+    def __init__(self, roots: Iterable[Path] = (), shipped: Path = SHIPPED_ROOT) -> None:
+        self.roots = (shipped, *roots)
+
+    def list(self) -> tuple[RegistryEntry, ...]:
+        """Return every version, by root, name and version.
+
+        Raises
+        ------
+        RegistryError
+            If a manifest cannot be read; the message names it.
+        """
+        found = (sorted(root.glob(f"*/{MANIFEST_FILE}")) for root in self.roots)
+        return tuple(read_entry(path.parent) for paths in found for path in paths)
+
+    def get(self, which: str = "") -> RegistryEntry:
+        """Return the version with this name-version, name or beginning of a SHA-256.
+
+        Parameters
+        ----------
+        which
+            For a name without version, or nothing at all, the highest version is meant.
+
+        Raises
+        ------
+        RegistryError
+            If there is none, or several of different weights.
+        """
+        entries = self.list()
+        found = [entry for entry in entries if entry.title == which]
+        if not found:
+            named = [entry for entry in entries if which in {"", entry.manifest.name}]
+            found = [max(named, key=_version_key)] if named else []
+        if not found and len(which) >= 8:
+            found = [entry for entry in entries if entry.manifest.sha256.startswith(which)]
+        if not found:
+            known = ", ".join(entry.title for entry in entries) or "none"
+            raise RegistryError(f"no model {which or 'at all'} in the registry; it has {known}")
+        if len({entry.manifest.sha256 for entry in found}) > 1:
+            folders = ", ".join(str(entry.folder) for entry in found)
+            raise RegistryError(f"{which} is ambiguous: {folders}; name it by its sha256")
+        return found[0]
+
+
+def read_entry(folder: Path) -> RegistryEntry:
+    """Read one version folder; see `Registry.list`."""
+    path = folder / MANIFEST_FILE
+    try:
+        return RegistryEntry(Manifest.from_json(path.read_text()), folder)
+    except OSError as error:
+        raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
+    except RegistryError as error:
+        raise RegistryError(f"{path}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version_key(entry: RegistryEntry) -> tuple[tuple[int, str], ...]:
+    parts = entry.manifest.version.split(".")
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

@@ -1,0 +1,78 @@
+"""What a network reaches on the validation split, and the one score a run is stopped by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.config import Task
+from model.dataset import Source
+from model.metrics import dice, roc_auc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+    from numpy.typing import NDArray
+
+    from model.dataset import Sample
+
+BATCH_SIZE = 8
+
+
+def predict_samples(
+    network: keras.Model, samples: Sequence[Sample]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the outputs of the network for every sample, stacked, by task."""
+    images = np.stack([sample.image for sample in samples])[..., None]
+    outputs: dict[str, NDArray[np.float32]] = network.predict(images, BATCH_SIZE, verbose=0)
+    return outputs
+
+
+def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float]:
+    """Measure each task and the score a run is stopped by.
+
+    Parameters
+    ----------
+    network
+        A network with any set of tasks.
+    samples
+        Validation samples.
+
+    Returns
+    -------
+    dict
+        ``auc`` over the COVID-CT figures alone (the only source with both classes, so that
+        knowing the source does not help), ``dice`` as the mean over the images with a mask,
+        ``reconstruction_mse``, and ``score``: the mean of AUC and Dice as far as they exist.
+    """
+    outputs = predict_samples(network, samples)
+    metrics: dict[str, float] = {}
+    if Task.CLASSIFICATION in outputs:
+        probability = outputs[Task.CLASSIFICATION].reshape(-1).astype(np.float64)
+        metrics["auc"] = covid_ct_auc(samples, probability)
+    if Task.SEGMENTATION in outputs:
+        masks = outputs[Task.SEGMENTATION][..., 0] >= 0.5
+        scores = [
+            dice(sample.mask, mask)
+            for sample, mask in zip(samples, masks, strict=True)
+            if sample.mask is not None
+        ]
+        metrics["dice"] = float(np.mean(scores)) if scores else 0.0
+    score = float(np.mean(list(metrics.values()))) if metrics else 0.0
+    if Task.RECONSTRUCTION in outputs:
+        images = np.stack([sample.image for sample in samples])
+        error = np.square(outputs[Task.RECONSTRUCTION][..., 0] - images)
+        metrics["reconstruction_mse"] = float(error.mean())
+        score = score or -metrics["reconstruction_mse"]
+    return metrics | {"score": score}
+
+
+def covid_ct_auc(samples: Sequence[Sample], probability: NDArray[np.float64]) -> float:
+    """Return the AUC over the COVID-CT samples, or 0.5 if they are of one class only."""
+    chosen = np.array([s.source is Source.COVID_CT and s.covid is not None for s in samples])
+    truth = np.array([bool(sample.covid) for sample in samples])[chosen]
+    if truth.all() or not truth.any():
+        return 0.5
+    return roc_auc(truth, probability[chosen])

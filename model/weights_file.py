@@ -1,0 +1,100 @@
+"""Weights of a network as named arrays in an npz file: data only, nothing to execute."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import keras
+    from numpy.typing import NDArray
+
+FLATTENED_KERNEL = "classification_dense_1/kernel"
+
+
+def save_weights(network: keras.Model, path: Path) -> None:
+    """Write every variable of a network under ``layer/variable``."""
+    arrays = {name: np.asarray(variable) for name, variable in _named(network)}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def load_weights(network: keras.Model, path: Path) -> None:
+    """Read a network's variables from a file, which may hold more, such as another task's.
+
+    Parameters
+    ----------
+    network
+        The network to fill. If only its input size differs from the stored one, the classifier's
+        first dense kernel is resampled to the new number of positions.
+    path
+        File written by `save_weights`.
+
+    Raises
+    ------
+    RegistryError
+        If the file is unreadable, or lacks a variable of the network's name and shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name, variable in _named(network):
+                if name not in arrays.files:
+                    raise RegistryError(f"{path}: has no weights for {name}")
+                variable.assign(_fitted(arrays[name], tuple(variable.shape), f"{path}: {name}"))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise RegistryError(f"{path}: not a weights file: {error}") from error
+
+
+def _named(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    for layer in network.layers:
+        for variable in layer.variables:
+            if "seed" not in variable.name:  # the state of dropout's generator is no weight
+                yield f"{layer.name}/{variable.name}", variable
+
+
+def _fitted(values: NDArray[np.float32], shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    if values.shape == shape:
+        return values
+    if name.endswith(FLATTENED_KERNEL) and values.shape[1] == shape[1]:
+        return resample_flattened_kernel(values, shape[0])
+    raise RegistryError(f"{name} has shape {values.shape}, the network needs {shape}")
+
+
+def resample_flattened_kernel(kernel: NDArray[np.float32], inputs: int) -> NDArray[np.float32]:
+    """Adapt a dense kernel behind a flattened square map to a map of another size.
+
+    Parameters
+    ----------
+    kernel
+        Array of (size * size * maps, units).
+    inputs
+        Rows wanted: the new size squared, times the same number of maps.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        The kernel with each position repeated and divided by the number of its copies, so that
+        a map resized to the new size gives about the same sum.
+
+    Raises
+    ------
+    RegistryError
+        If the new size is not a whole multiple of the old one.
+    """
+    factor = round((inputs / kernel.shape[0]) ** 0.5)
+    if factor < 1 or factor**2 * kernel.shape[0] != inputs:
+        raise RegistryError(f"{kernel.shape[0]} inputs cannot be resampled to {inputs}")
+    # The maps of any of our networks are square with an even count of positions up to 64.
+    for size in range(64, 0, -1):
+        maps, rest = divmod(kernel.shape[0], size * size)
+        if rest == 0 and maps >= 1:
+            break
+    grid = kernel.reshape(size, size, maps, -1)
+    grown = grid.repeat(factor, axis=0).repeat(factor, axis=1) / np.float32(factor**2)
+    return grown.reshape(inputs, -1)
