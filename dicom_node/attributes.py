@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,10 +28,18 @@ _CONVERSION_ERRORS = (
 )
 
 
+@lru_cache(maxsize=256)
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
 def value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401
     """Give an element's value, or None where it is absent, empty or cannot be converted."""
+    tag = _tag(keyword)
+    if tag not in dataset:
+        return None
     try:
-        found = dataset.get(keyword)
+        found = dataset[tag].value
     except _CONVERSION_ERRORS:
         return None
     return None if found in (None, "") else found

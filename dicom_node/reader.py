@@ -72,12 +72,12 @@ class _Instance:
     pixels_at: int
     header: InstanceHeader
 
-    def hounsfield(self) -> Iterator[NDArray[np.int16]]:
-        """Give the Hounsfield units of each frame, shape (rows, columns)."""
+    def frames(self) -> Iterator[tuple[NDArray[np.int16], NDArray[np.uint16]]]:
+        """Give the table of Hounsfield units and the cells of each frame."""
         encoding = PixelEncoding.from_dataset(self.dataset)
         cells = read_cells(self.path, self.dataset, self.pixels_at)
         for frame, values in zip(self.header.frames, cells, strict=True):
-            yield hounsfield_table(encoding, frame.rescale_slope, frame.rescale_intercept)[values]
+            yield hounsfield_table(encoding, frame.rescale_slope, frame.rescale_intercept), values
 
 
 def read_headers(
@@ -213,11 +213,12 @@ def _fill(
     pending: list[tuple[int, NDArray[np.int16]]] = []
     frame = 0
     for done, instance in enumerate(instances, start=1):
-        for hounsfield in instance.hounsfield():
+        for table, cells in instance.frames():
             if frame in slice_of:
-                volume[slice_of[frame]] = hounsfield
+                # Clipping changes nothing in a full table; without it numpy buffers the output.
+                np.take(table, cells, out=volume[slice_of[frame]], mode="clip")
             else:
-                pending.append((repeats[frame], hounsfield))
+                pending.append((repeats[frame], table[cells]))
             frame += 1
         report(done / len(instances))
     for k, hounsfield in pending:
