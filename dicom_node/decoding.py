@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from dicom_node import attributes
-from dicom_node.codestream import declares
+from dicom_node.codestream import declares, is_whole
 from dicom_node.errors import RefusedError
 from dicom_node.reasons import Reason
 
@@ -126,7 +126,8 @@ def _compressed(
         for array, _ in islice(arrays, frames):
             count += 1
             yield array.view(np.uint16)
-    except RefusedError:
+    except (RefusedError, OSError, MemoryError):
+        # A disk or a machine in trouble says nothing about the pixels.
         raise
     except Exception as error:
         raise RefusedError(
@@ -160,6 +161,11 @@ def _check_frames(encoded: bytes, dataset: Dataset, shape: tuple[int, int, int])
                 Reason.UNDECODABLE_PIXELS,
                 f"{syntax.name} of instance {dataset.SOPInstanceUID} does not declare one "
                 f"component of {rows} x {columns} 16-bit pixels",
+            )
+        if not is_whole(frame, syntax):
+            raise RefusedError(
+                Reason.UNDECODABLE_PIXELS,
+                f"{syntax.name} of instance {dataset.SOPInstanceUID} ends before its end marker",
             )
 
 

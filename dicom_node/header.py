@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom import Dataset
+
+# Read tolerantly: our own checks decide, and pydicom's warnings would put the values of patients
+# into logs.
+config.settings.reading_validation_mode = config.IGNORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +213,13 @@ def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
     ------
     RefusedError
         As `read_header`.
+    OSError
+        If the file cannot be read at all: that says nothing about what it holds.
     """
     try:
         meta = read_file_meta_info(path)
+    except OSError:
+        raise
     except Exception as error:
         raise RefusedError(Reason.NOT_DICOM, f"{path.name} is not a DICOM file") from error
     if attributes.uid(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
@@ -224,6 +232,8 @@ def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
         with path.open("rb") as file:
             dataset = dcmread(file, stop_before_pixels=True)
             return dataset, locate_pixel_data(file, dataset)
+    except OSError:
+        raise
     except Exception as error:
         detail = f"{path.name} cannot be parsed as DICOM ({type(error).__name__})"
         raise RefusedError(Reason.NOT_DICOM, detail) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.assembler import Assembler
     from worker.db.engine import Database
     from worker.delivery import Deliverer
-    from worker.job import ScreeningJob
+    from worker.job import JobConfig, ScreeningJob
     from worker.settings import Settings
     from worker.sweeper import Sweeper
 
@@ -168,11 +168,11 @@ def load_predictor(settings: Settings) -> Predictor:
     return Predictor.load(registry(settings).get(settings.model or ""), options)
 
 
-def screening_job(settings: Settings) -> ScreeningJob:
-    """Build the job a worker runs; loads the network."""
-    from worker.job import JobConfig, ScreeningJob
+def job_config(settings: Settings) -> JobConfig:
+    """Tell a job what it needs to know of the installation."""
+    from worker.job import JobConfig
 
-    config = JobConfig(
+    return JobConfig(
         spool_dir=settings.spool_dir,
         results_dir=settings.results_dir,
         destinations=tuple(d.name for d in destinations(settings)),
@@ -182,4 +182,10 @@ def screening_job(settings: Settings) -> ScreeningJob:
         deadline_seconds=settings.screening_deadline_seconds,
         maximum_attempts=settings.maximum_attempts,
     )
-    return ScreeningJob(open_database(settings), load_predictor(settings), config)
+
+
+def screening_job(settings: Settings) -> ScreeningJob:
+    """Build the job a worker runs; loads the network."""
+    from worker.job import ScreeningJob
+
+    return ScreeningJob(open_database(settings), load_predictor(settings), job_config(settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 
 if TYPE_CHECKING:
@@ -18,11 +19,16 @@ _GROUP_LENGTH_ELEMENT = 12
 def spool_file(spool: Spool, path: Path) -> SpooledInstance:
     """Spool a DICOM file: its data set to the byte, under a file meta of the spool's own."""
     meta = read_file_meta_info(path)
+    # Not every archive writes it, and a C-STORE request takes it from the data set anyway.
+    uid = (
+        meta.get("MediaStorageSOPInstanceUID")
+        or dcmread(path, stop_before_pixels=True)["SOPInstanceUID"].value
+    )
     begin = _PREAMBLE_AND_PREFIX + _GROUP_LENGTH_ELEMENT + meta.FileMetaInformationGroupLength
     return spool.store(
         path.read_bytes()[begin:],
         sop_class_uid=meta.MediaStorageSOPClassUID,
-        sop_instance_uid=meta.MediaStorageSOPInstanceUID,
+        sop_instance_uid=uid,
         transfer_syntax_uid=meta.TransferSyntaxUID,
         calling_ae_title="SENDER",
         called_ae_title="LUNGWATCH",

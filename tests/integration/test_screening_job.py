@@ -1,0 +1,196 @@
+"""Screening jobs with the shipped network, and their results in a PACS."""
+
+import pydicom
+import pytest
+from support.installation import Installation
+from support.services import require
+
+from worker import bootstrap
+from worker.db import screenings, studies
+from worker.db.tables import Screening
+from worker.embedded.process import ServiceProcess, free_ports
+from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+from worker.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return bootstrap.load_predictor(load_settings())
+
+
+@pytest.fixture(scope="module")
+def series_files(data_dir):
+    return sorted((data_dir / "series" / "lung_dx-A0001-s3").glob("*.dcm"))
+
+
+@pytest.fixture
+def pacs(tmp_path):
+    """DCMTK's storescp, and the folder it stores to."""
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    (port,) = free_ports(1)
+    service = ServiceProcess("storescp", tmp_path / "storescp.log")
+    program = require("storescp", "dcmtk")
+    service.start([program, "-od", folder, "-aet", "PACS", str(port)], lambda: True)
+    yield folder, f"dimse://PACS@127.0.0.1:{port}"
+    service.stop()
+
+
+def stored(folder) -> dict[str, bytes]:
+    objects = {}
+    for path in folder.iterdir():
+        objects[str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)] = (
+            path.read_bytes()
+        )
+    return objects
+
+
+def by_position(paths):
+    return sorted(
+        paths, key=lambda p: pydicom.dcmread(p, stop_before_pixels=True).ImagePositionPatient[2]
+    )
+
+
+def test_a_series_becomes_objects_in_the_pacs(tmp_path, pacs, predictor, series_files):
+    folder, url = pacs
+    installation = Installation(tmp_path / "data", destinations=url)
+    installation.receive(series_files)
+    installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.DELIVERING, "waiting_for_destination")
+    installation.deliver()
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+    (screening,) = study.screenings
+    assert {d.sop_instance_uid for d in screening.deliveries} == set(stored(folder))
+    result = screening.result
+    assert len(result["lesions"]) == len(screening.findings)
+    assert ("seg" in {d.kind for d in screening.deliveries}) == bool(result["lesions"])
+    assert set(result["timings"]) >= {"read", "lungs", "network", "lesions", "encode", "store"}
+    assert result["model_sha256"] == predictor.model_version.sha256
+    assert len(result["slice_probabilities"]) == len(result["screened_slices"]) > 0
+    assert 0 < result["lung_volume_ml"] < 10_000
+
+
+def test_screening_again_gives_the_same_bytes(tmp_path, pacs, predictor, series_files):
+    folder, url = pacs
+    installation = Installation(tmp_path / "data", destinations=url)
+    installation.receive(series_files)
+    installation.screen(predictor)
+    installation.deliver()
+    before = stored(folder)
+    with installation.database.transaction() as session:
+        studies.requeue(session, studies.find(session, "1"), rescreen=True)
+    installation.assembler.run_once()
+    installation.screen(predictor)
+    installation.deliver()
+    study = installation.study()
+    assert study.state is StudyState.COMPLETED
+    assert [s.state for s in study.screenings] == [
+        ScreeningState.SUPERSEDED,
+        ScreeningState.SUCCEEDED,
+    ]
+    assert stored(folder) == before
+
+
+def test_a_late_slice_supersedes_the_report(tmp_path, pacs, predictor, series_files):
+    folder, url = pacs
+    installation = Installation(tmp_path / "data", destinations=url)
+    # The last slice of the stack is late: without an inner one the series would be refused.
+    *early, late = by_position(series_files)
+    installation.receive(early)
+    installation.screen(predictor)
+    installation.deliver()
+    installation.receive([late])
+    installation.screen(predictor)
+    installation.deliver()
+    first, second = installation.study().screenings
+    report_uids = [
+        next(d.sop_instance_uid for d in s.deliveries if d.kind == "sr") for s in (first, second)
+    ]
+    reports = {
+        str(dataset.SOPInstanceUID): dataset
+        for dataset in map(pydicom.dcmread, folder.iterdir())
+        if dataset.Modality == "SR"
+    }
+    assert set(reports) == set(report_uids)
+    named = reports[report_uids[1]].PredecessorDocumentsSequence[0]
+    reference = named.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == report_uids[0]
+
+
+def test_a_pacs_that_is_away_is_waited_for(tmp_path, predictor, series_files):
+    (port,) = free_ports(1)
+    installation = Installation(
+        tmp_path / "data", destinations=f"dimse://PACS@127.0.0.1:{port}", delivery_lease_seconds=1
+    )
+    installation.receive(series_files)
+    installation.screen(predictor)
+    ((_, round_),) = bootstrap.deliverer(installation.settings, installation.database).rounds()
+    assert round_() > 0
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.DELIVERING, "destination_unavailable")
+    assert {d.state for d in study.screenings[0].deliveries} == {DeliveryState.PENDING}
+    assert "PACS" in study.detail
+
+
+def test_pixels_spoilt_on_disk_refuse_the_study(tmp_path, predictor, data_dir):
+    installation = Installation(tmp_path / "data")
+    compressed = by_position((data_dir / "series" / "covidctmd-P001").glob("*.dcm"))
+    installation.receive(compressed[:70])
+    study = installation.study()
+    assert study.state is StudyState.QUEUED
+    with installation.database.reading() as session:
+        uid = study.screenings[0].series_instance_uid
+        first = studies.series_instances(session, study.id, uid)[0]
+        path = installation.spool.root / first.path
+    content = path.read_bytes()
+    start_of_scan = content.index(b"\xff\xda")
+    path.write_bytes(content[:start_of_scan] + bytes(len(content) - start_of_scan))
+    installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.REFUSED, "short_pixel_data")
+
+
+def test_a_screening_that_cannot_work_ends_after_its_attempts(tmp_path, predictor, series_files):
+    installation = Installation(tmp_path / "data")
+    installation.receive(series_files)
+    for folder in (installation.settings.spool_dir / "studies").iterdir():
+        folder.rename(folder.with_suffix(".gone"))
+    for _ in range(3):
+        installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.FAILED, "attempts_exhausted")
+    assert study.screenings[0].attempts == 3
+
+
+def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, series_files):
+    installation = Installation(tmp_path / "data")
+    installation.receive(series_files)
+
+    class Slow:
+        """The real predictor; while it works, its lease is lost and another worker claims."""
+
+        model_version = predictor.model_version
+        pipeline_digest = staticmethod(predictor.pipeline_digest)
+
+        def predict(self, volume, progress):
+            with installation.database.transaction() as session:
+                screening = session.query(Screening).one()
+                screenings.release(session, screening, "lost", maximum_attempts=9)
+                screenings.claim(session, screening.id, "other", 60)
+            return predictor.predict(volume, progress)
+
+    installation.screen(Slow())
+    (screening,) = installation.study().screenings
+    assert (screening.state, screening.claimed_by) == (ScreeningState.RUNNING, "other")
+    assert screening.result is None
+    assert screening.deliveries == []
+
+
+def test_without_destinations_a_screened_study_is_complete(tmp_path, predictor, series_files):
+    installation = Installation(tmp_path / "data")
+    installation.receive(series_files)
+    installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "no_destination")
