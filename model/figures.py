@@ -1,0 +1,116 @@
+"""Figures of a network on the validation data, per source and with bootstrap intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.dataset import Source
+from model.metrics import bootstrap_interval, dice, roc_auc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from model.dataset import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value.
+
+    Attributes
+    ----------
+    name, on
+        What was measured, and on which data.
+    count
+        Number of samples.
+    value
+        The value.
+    interval
+        95 % bootstrap interval over patients, or None where there is too little to resample.
+    """
+
+    name: str
+    on: str
+    count: int
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+def measure_figures(
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float64],
+    lesions: NDArray[np.bool_],
+    threshold: float,
+) -> tuple[Figure, ...]:
+    """Measure classification and segmentation, each source by itself.
+
+    Parameters
+    ----------
+    samples
+        Validation samples.
+    probabilities
+        Calibrated probability of each.
+    lesions
+        Predicted lesion mask of each, (samples, input_size, input_size).
+    threshold
+        Operating point, applied to single slices.
+    """
+    truth = np.array([bool(sample.covid) for sample in samples])
+    patients = np.array([sample.patient for sample in samples])
+    positive = probabilities >= threshold
+    figures = []
+    for source in Source:
+        members = np.flatnonzero([sample.source is source for sample in samples])
+        if not members.size:
+            continue
+        if source is Source.COVID_CT:
+            figures.append(_auc(members, truth, probabilities, patients))
+        for covid, name, hit in (
+            (True, "sensitivity", positive),
+            (False, "specificity", ~positive),
+        ):
+            chosen = members[truth[members] == covid]
+            if chosen.size:
+                on = f"{source.value}, slices"
+                figures.append(_mean(name, on, hit[chosen].astype(float), patients[chosen]))
+        masked = [index for index in members if samples[index].mask is not None]
+        if masked:
+            values = [dice(_mask(samples[index]), lesions[index]) for index in masked]
+            figures.append(_mean("Dice", source.value, np.array(values), patients[masked]))
+        elif not truth[members].any():
+            share = lesions[members].mean(axis=(1, 2))
+            on = f"{source.value}, no lesion drawn"
+            figures.append(_mean("share called lesion", on, share, patients[members]))
+    return tuple(figures)
+
+
+def _mask(sample: Sample) -> NDArray[np.bool_]:
+    assert sample.mask is not None  # noqa: S101 - chosen by the caller
+    return sample.mask
+
+
+def _auc(
+    members: NDArray[np.intp],
+    truth: NDArray[np.bool_],
+    probabilities: NDArray[np.float64],
+    patients: NDArray[np.str_],
+) -> Figure:
+    truth, scores = truth[members], probabilities[members]
+    interval = bootstrap_interval(
+        lambda drawn: roc_auc(truth[drawn], scores[drawn]), patients[members]
+    )
+    return Figure(
+        "AUC", f"{Source.COVID_CT.value}, slices", members.size, roc_auc(truth, scores), interval
+    )
+
+
+def _mean(name: str, on: str, values: NDArray[np.float64], patients: NDArray[np.str_]) -> Figure:
+    interval = None
+    if np.unique(patients).size > 5:
+        interval = bootstrap_interval(lambda drawn: float(values[drawn].mean()), patients)
+    return Figure(name, on, values.size, float(values.mean()), interval)

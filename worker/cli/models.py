@@ -1,0 +1,101 @@
+"""`lungwatch model`: the model versions that are installed, and what each one is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli import output
+from worker.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from model.registry import RegistryEntry
+
+models_app = typer.Typer(help="List, show and release model versions.", no_args_is_help=True)
+
+
+@models_app.command("list")
+def list_(*, json: JsonOption = False) -> None:
+    """List the model versions: those shipped, and those of this installation."""
+    from worker.bootstrap import registry
+    from worker.cli.start import start_command
+
+    rows = [_summary(entry) for entry in registry(start_command()).list()]
+    if json:
+        output.print_json(rows)
+        return
+    columns = ["model", "sha256", "operating point", "licence"]
+    keys = ("title", "sha256", "operating_point", "licence")
+    output.print_table("Model versions", columns, [[row[key] for key in keys] for row in rows])
+
+
+@models_app.command("show")
+def show(
+    name: Annotated[
+        str, typer.Argument(help="Name, name-version or the beginning of a sha256; empty: newest.")
+    ] = "",
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Show one model version: its licence, its settings and its model card; check its weights."""
+    from worker.bootstrap import registry
+    from worker.cli.start import start_command
+
+    entry = registry(start_command()).get(name)
+    entry.verified_weights()
+    if json:
+        output.print_json(_summary(entry) | asdict(entry.manifest) | {"card": entry.model_card})
+        return
+    from rich.markdown import Markdown
+    from rich.panel import Panel
+    from rich.text import Text
+
+    console = output.stdout()
+    console.print(Panel(Text(entry.manifest.licence), title="LICENCE", style="bold red"))
+    facts = [(key.replace("_", " "), value) for key, value in _summary(entry).items()]
+    output.print_table(entry.title, ["", ""], facts)
+    console.print(Markdown(entry.model_card))
+
+
+@models_app.command("release")
+def release_(
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Run folder.")],
+    *,
+    data: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="MANIFEST.csv of the training data.")
+    ],
+    out: Annotated[Path, typer.Option(help="Registry folder that gets the version.")],
+    name: Annotated[str, typer.Option(help="Name of the network's lineage.")],
+    version: Annotated[str, typer.Option(help="Version within the lineage.")],
+    licence: Annotated[str, typer.Option(help="What may be done with the weights.")],
+    note: Annotated[str, typer.Option(help="How it was trained, for the model card.")] = "",
+) -> None:
+    """Calibrate a run's best weights on the validation data and put them into a registry."""
+    from model.dataset import load_samples
+    from model.release import Identity, release_run
+    from worker.training_slices import read_training_slice
+
+    entry = release_run(
+        run,
+        out,
+        Identity(name, version, licence, note),
+        lambda size: load_samples(data, size, read_training_slice),
+    )
+    output.stderr().print(f"Released {entry.title} in {entry.folder}", markup=False)
+
+
+def _summary(entry: RegistryEntry) -> dict[str, Any]:
+    manifest = entry.manifest
+    return {
+        "title": entry.title,
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.sha256,
+        "licence": manifest.licence,
+        "operating_point": manifest.operating_point,
+        "lesion_threshold": manifest.lesion_threshold,
+        "folder": str(entry.folder),
+    }
