@@ -12,7 +12,7 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-from dicom_node.contexts import accepted_contexts, sop_class_name
+from dicom_node.contexts import VERIFICATION, accepted_contexts, sop_class_name
 from dicom_node.errors import ConfigurationError, SpoolError
 from dicom_node.reasons import Reason
 from dicom_node.refusals import EdgeReason, RefusalNote
@@ -166,7 +166,7 @@ class Listener:
         proposed: dict[tuple[str, int], set[str]] = {}
         for context in event.assoc.requestor.requested_contexts:
             result = refused.get(context.context_id)
-            if result is not None:
+            if result is not None and context.abstract_syntax != VERIFICATION:
                 syntaxes = proposed.setdefault((str(context.abstract_syntax), result), set())
                 syntaxes.update(str(syntax) for syntax in context.transfer_syntax)
         for (sop_class_uid, result), syntaxes in proposed.items():
