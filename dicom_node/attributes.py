@@ -15,18 +15,6 @@ if TYPE_CHECKING:
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
-# What pydicom raises when it converts an element whose bytes do not fit its VR.
-_CONVERSION_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    LookupError,
-    NotImplementedError,
-    OverflowError,
-)
-
 
 @lru_cache(maxsize=256)
 def _tag(keyword: str) -> BaseTag:
@@ -40,7 +28,7 @@ def value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401
         return None
     try:
         found = dataset[tag].value
-    except _CONVERSION_ERRORS:
+    except Exception:  # noqa: BLE001 - whatever pydicom makes of damaged bytes, they are no value
         return None
     return None if found in (None, "") else found
 

@@ -43,6 +43,15 @@ def declares(frame: bytes, syntax: UID, rows: int, columns: int) -> bool:
     return _jpeg_size(frame) == (rows, columns, 1)
 
 
+def is_whole(frame: bytes, syntax: UID) -> bool:
+    """Tell whether a compressed frame runs to its end marker; libjpeg fills in what is missing.
+
+    EOI of JPEG and JPEG-LS and EOC of JPEG 2000 are the same bytes. RLE has none: its decoders
+    count the pixels.
+    """
+    return syntax == RLELossless or frame.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
 def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
     """Give rows, columns and components of the first start-of-frame segment (ISO 10918-1 B.2.2)."""
     at = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +22,7 @@ from dicom_node.pixel_data import PixelDataExtent, locate_pixel_data
 from dicom_node.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pydicom import Dataset
@@ -216,25 +217,28 @@ def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
     OSError
         If the file cannot be read at all: that says nothing about what it holds.
     """
-    try:
+    with _parsing(path):
         meta = read_file_meta_info(path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise RefusedError(Reason.NOT_DICOM, f"{path.name} is not a DICOM file") from error
     if attributes.uid(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise RefusedError(Reason.NOT_CT, f"{path.name} is a DICOMDIR, an index without images")
     if attributes.uid(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise RefusedError(
             Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"{path.name} is a deflated data set"
         )
+    with _parsing(path), path.open("rb") as file:
+        dataset = dcmread(file, stop_before_pixels=True)
+        return dataset, locate_pixel_data(file, dataset)
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Turn whatever pydicom raises on damaged content into a refusal."""
     try:
-        with path.open("rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True)
-            return dataset, locate_pixel_data(file, dataset)
-    except OSError:
-        raise
+        yield
     except Exception as error:
+        # pydicom raises OSError for damaged content, too; only the system's own has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         detail = f"{path.name} cannot be parsed as DICOM ({type(error).__name__})"
         raise RefusedError(Reason.NOT_DICOM, detail) from error
 

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_node.errors import RefusedError
-from dicom_node.header import InstanceHeader
+from dicom_node.header import InstanceHeader, read_header
 from dicom_node.limits import ReadLimits
 from dicom_node.reader import read_ct_series, read_headers
 from dicom_node.reasons import Reason
@@ -209,6 +209,37 @@ def test_a_file_cut_anywhere_is_refused(lung_dx_copy):
             Reason.UNDECODABLE_PIXELS,
             Reason.MIXED_ORIENTATIONS,
         }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_end_in_a_volume_or_a_reason(lung_dx_copy):
+    """Whatever a sender writes, nothing but a refusal comes out of the reader."""
+    random = np.random.default_rng(1)
+    path = instances_of(lung_dx_copy)[2]
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    outcomes = set()
+    for _ in range(150):
+        damaged = whole.copy()
+        places = random.integers(128, whole.size - 512 * 512 * 2, random.choice([1, 5, 20]))
+        damaged[places] = random.integers(0, 256, places.size)
+        path.write_bytes(damaged.tobytes())
+        try:
+            header = read_header(path)
+            assert InstanceHeader.from_json(header.to_json()) == header
+            outcomes.add(read_ct_series([path, path]).digest)
+        except RefusedError as error:
+            outcomes.add(error.reason)
+    assert {Reason.NOT_DICOM, Reason.MISSING_ATTRIBUTES, Reason.TOO_FEW_SLICES} <= outcomes
+
+
+def test_deeply_nested_sequences_are_refused(lung_dx_copy):
+    path = instances_of(lung_dx_copy)[2]
+    content = path.read_bytes()
+    # Request Attributes Sequence and its item, both of undefined length, in each other.
+    nested = bytes.fromhex("40007502fffffffffeff00e0ffffffff") * 3000
+    pixel_data = content.index(bytes.fromhex("e07f1000"))
+    path.write_bytes(content[:pixel_data] + nested + content[pixel_data:])
+    assert reason_of(lung_dx_copy) is Reason.NOT_DICOM
 
 
 def test_another_image_at_the_same_place_is_a_conflict(lung_dx_copy):

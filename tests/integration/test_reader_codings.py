@@ -172,6 +172,16 @@ def test_garbage_in_a_codestream_is_undecodable(files, tmp_path):
         )
 
 
+def test_a_codestream_without_its_end_is_not_decoded(data_dir, tmp_path):
+    paths = sorted((data_dir / "series/covidctmd-P001").glob("*.dcm"))[:2]
+    dataset = dcmread(paths[0])
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    dataset.save_as(tmp_path / "cut.dcm")
+    assert read_header(tmp_path / "cut.dcm").pixel_data_complete
+    assert reason_of([tmp_path / "cut.dcm", paths[1]]) is Reason.UNDECODABLE_PIXELS
+
+
 def test_a_codestream_of_another_size_is_not_decoded(files, tmp_path):
     dataset = dcmread(files[0])
     dataset.compress(JPEGLSLossless, generate_instance_uid=False)

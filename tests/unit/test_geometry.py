@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.ct_headers import make_frames
 
@@ -16,6 +16,8 @@ from dicom_node.reasons import Reason
 
 SPACINGS = st.floats(0.4, 10.0)
 COUNTS = st.integers(4, 60)
+# A busy machine is no failure.
+unhurried = settings(deadline=None, max_examples=60)
 
 
 def reason_of(frames) -> Reason:
@@ -24,6 +26,7 @@ def reason_of(frames) -> Reason:
     return refused.value.reason
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.randoms(use_true_random=False))
 def test_any_order_gives_the_same_stack(count, spacing, random):
     frames = make_frames([-500 + spacing * k for k in range(count)])
@@ -35,6 +38,7 @@ def test_any_order_gives_the_same_stack(count, spacing, random):
     assert stack.duplicates == ()
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.data())
 def test_affine_maps_indices_to_positions(count, spacing, data):
     frames = make_frames([spacing * k for k in range(count)])
@@ -46,6 +50,7 @@ def test_affine_maps_indices_to_positions(count, spacing, data):
     assert (stack.affine @ [0, 0, 10, 1])[:3] == pytest.approx((-163, -160, 0))
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.data())
 def test_a_dropped_inner_slice_is_always_detected(count, spacing, data):
     frames = make_frames([spacing * k for k in range(count)])
@@ -56,6 +61,7 @@ def test_a_dropped_inner_slice_is_always_detected(count, spacing, data):
     assert reason_of(frames) in expected
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.floats(1.0, 30.0))
 def test_a_shear_is_always_detected(count, spacing, degrees):
     step = spacing * np.tan(np.radians(degrees))
@@ -63,6 +69,7 @@ def test_a_shear_is_always_detected(count, spacing, degrees):
     assert reason_of(frames) is Reason.GANTRY_TILT
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.floats(0.0, 9.0))
 def test_a_slightly_oblique_stack_along_its_own_normal_is_axial(count, spacing, degrees):
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -73,6 +80,7 @@ def test_a_slightly_oblique_stack_along_its_own_normal_is_axial(count, spacing, 
     assert stack_frames(frames).spacing_mm[0] == pytest.approx(spacing)
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.floats(0.25, 0.75), st.data())
 def test_a_shifted_slice_is_detected(count, spacing, shift, data):
     heights = [spacing * k for k in range(count)]
@@ -80,12 +88,14 @@ def test_a_shifted_slice_is_detected(count, spacing, shift, data):
     assert reason_of(make_frames(heights)) in {Reason.IRREGULAR_SPACING, Reason.MISSING_SLICES}
 
 
+@unhurried
 @given(st.lists(st.floats(-0.04, 0.04), min_size=10, max_size=50))
 def test_rounded_positions_are_tolerated(errors):
     frames = make_frames([2.0 * k + 2.0 * error for k, error in enumerate(errors)])
     assert len(stack_frames(frames).order) == len(errors)
 
 
+@unhurried
 @given(COUNTS, SPACINGS, st.data())
 def test_of_frames_at_one_position_the_first_is_kept(count, spacing, data):
     frames = make_frames([spacing * k for k in range(count)])

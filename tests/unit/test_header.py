@@ -93,6 +93,13 @@ def test_odd_decimal_strings(tmp_path, raw, expected):
     assert header.frames[0].slice_thickness == expected
 
 
+def test_odd_values_are_not_repeated_in_warnings(tmp_path, recwarn):
+    dataset = minimal()
+    path = written(tmp_path, dataset, PatientBirthDate=b"DOE^JANE", PatientID=b"X" * 99)
+    read_header(path)
+    assert [str(w.message) for w in recwarn if "DOE" in str(w.message)] == []
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_bad_character_set_does_not_stop_the_reading(tmp_path):
     path = written(
@@ -120,3 +127,8 @@ def test_what_is_no_dicom_file_is_refused(tmp_path, content):
         read_header(path)
     assert refused.value.reason in {Reason.NOT_DICOM, Reason.MISSING_ATTRIBUTES}
     assert str(tmp_path) not in refused.value.detail
+
+
+def test_a_file_that_cannot_be_opened_is_no_refusal(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_header(tmp_path / "absent.dcm")
