@@ -1,0 +1,79 @@
+# Every target sets up what it needs; a second run finds it done.
+#
+#   make demo [STUDY=DIR]   screen a synthetic chest CT, or the study in DIR, into demo-out/
+#   make test               everything the tests need, then the tests [PYTEST_ARGS="-k seg"]
+#   make lint types layers  style, static types, import contracts
+#   make faults             only the tests that kill parts in mid-study
+#   make bench              measure, into bench/results/
+#   make docs               write the generated pages of docs/ again
+#   make lock               resolve the dependencies of pyproject.toml again
+#   make clean              remove what the targets above made, but the environment
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+OHIF := .cache/ohif/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help demo test lint types layers faults bench docs lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(RUNTIME)
+	$(BIN)/lungwatch demo --out demo-out $(if $(STUDY),--study "$(STUDY)")
+
+test: $(DEVELOPMENT) $(OHIF)
+	@scripts/install_debian_packages.sh
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+faults: $(DEVELOPMENT)
+	@scripts/install_debian_packages.sh
+	$(PYTHON) -m pytest $(wildcard tests/*/test_*fault*.py) $(PYTEST_ARGS)
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy
+
+layers: $(DEVELOPMENT)
+	$(BIN)/lint-imports --no-logo
+
+bench: $(DEVELOPMENT)
+	for each in bench/bench_*.py; do $(PYTHON) "$$each"; done
+
+docs: $(DEVELOPMENT)
+	$(PYTHON) -m worker.cli.reference
+
+lock: $(DEVELOPMENT)
+	scripts/lock.sh $(BIN)/pip-compile
+
+clean:
+	rm -rf demo-out test-artifacts build dist .cache .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(RUNTIME): requirements.lock pyproject.toml
+	@scripts/make_environment.sh $(VENV) requirements.lock
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.lock pyproject.toml
+	@scripts/make_environment.sh $(VENV) requirements-dev.lock
+	@touch $@ $(RUNTIME)
+
+$(OHIF): scripts/fetch_ohif.sh
+	@scripts/install_debian_packages.sh npm
+	@scripts/fetch_ohif.sh $(@D)
+	@touch $@
