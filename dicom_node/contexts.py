@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pydicom.uid import (
     JPEG2000,
     UID,
-    Comprehensive3DSRStorage,
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
@@ -23,8 +22,6 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
 )
 from pynetdicom import AllStoragePresentationContexts, register_uid
 from pynetdicom.presentation import PresentationContext, build_context
@@ -38,10 +35,9 @@ VERIFICATION = UID("1.2.840.10008.1.1")
 # In our order of preference, which decides where a sender proposes several transfer syntaxes in
 # one context: uncompressed first, since every sender can produce it and decoding is free;
 # Explicit VR before Implicit, since it keeps the VR of private elements.
-LOSSLESS_TRANSFER_SYNTAXES: tuple[UID, ...] = (
+CT_TRANSFER_SYNTAXES: tuple[UID, ...] = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     RLELossless,
     JPEGLSLossless,
     JPEGLosslessSV1,
@@ -49,9 +45,11 @@ LOSSLESS_TRANSFER_SYNTAXES: tuple[UID, ...] = (
     JPEG2000Lossless,
 )
 
-# Hounsfield units are measured, so a CT image is never taken in these. JPEG 2000 (…4.91) is
-# among them because its name does not promise that the pixels are reversible.
-LOSSY_TRANSFER_SYNTAXES: tuple[UID, ...] = (
+# Taken of what is only stored. Of a CT image never: Hounsfield units are measured, so nothing
+# lossy will do, nor JPEG 2000 (…4.91), whose name does not promise reversible pixels; and a
+# sender that is refused the retired big endian converts to what we can decode.
+STORED_ONLY_TRANSFER_SYNTAXES: tuple[UID, ...] = (
+    ExplicitVRBigEndian,
     JPEGLSNearLossless,
     JPEG2000,
     JPEGExtended12Bit,
@@ -88,12 +86,6 @@ ADDITIONAL_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-RESULT_SOP_CLASSES: tuple[UID, ...] = (
-    SegmentationStorage,
-    Comprehensive3DSRStorage,
-    SecondaryCaptureImageStorage,
-)
-
 # PS3.5 section 10.1 asks every sender to offer the default transfer syntax too.
 RESULT_TRANSFER_SYNTAXES: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -119,8 +111,8 @@ def accepted_transfer_syntaxes(sop_class_uid: str) -> tuple[UID, ...]:
     Deflated syntaxes are accepted for none: half a megabyte of them inflates to a gigabyte.
     """
     if sop_class_uid in CT_SOP_CLASSES:
-        return LOSSLESS_TRANSFER_SYNTAXES
-    return LOSSLESS_TRANSFER_SYNTAXES + LOSSY_TRANSFER_SYNTAXES
+        return CT_TRANSFER_SYNTAXES
+    return CT_TRANSFER_SYNTAXES + STORED_ONLY_TRANSFER_SYNTAXES
 
 
 def accepted_contexts() -> list[PresentationContext]:

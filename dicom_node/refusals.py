@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 MAXIMUM_NOTES = 1000
 REPEAT_AFTER_SECONDS = 3600.0
@@ -93,12 +96,20 @@ class RefusalNotes:
         return path
 
     def read(self) -> Iterator[tuple[Path, RefusalNote]]:
-        """Yield the waiting notes, oldest first, each with the path that :meth:`drop` takes."""
+        """Yield the waiting notes, oldest first, each with the path that :meth:`drop` takes.
+
+        A note that cannot be read, as after a power cut, is dropped.
+        """
         for path in sorted(self._folder.glob("*.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            content["time"] = datetime.fromisoformat(content["time"])
-            content["transfer_syntax_uids"] = tuple(content["transfer_syntax_uids"])
-            yield path, RefusalNote(**content)
+            try:
+                note = _decode(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except (ValueError, TypeError, KeyError):
+                logger.warning("dropped a refusal note that cannot be read: %s", path.name)
+                self.drop(path)
+                continue
+            yield path, note
 
     def drop(self, path: Path) -> None:
         """Remove a note that is recorded elsewhere; one that is gone already is fine."""
@@ -127,3 +138,10 @@ class RefusalNotes:
             while len(self._noted) > MAXIMUM_NOTES:
                 self._noted.popitem(last=False)
         return False
+
+
+def _decode(text: str) -> RefusalNote:
+    content = json.loads(text)
+    content["time"] = datetime.fromisoformat(content["time"])
+    content["transfer_syntax_uids"] = tuple(content["transfer_syntax_uids"])
+    return RefusalNote(**content)

@@ -19,14 +19,15 @@ from pynetdicom.sop_class import uid_to_service_class
 
 from dicom_node.contexts import (
     CT_SOP_CLASSES,
-    LOSSLESS_TRANSFER_SYNTAXES,
-    LOSSY_TRANSFER_SYNTAXES,
-    RESULT_SOP_CLASSES,
+    CT_TRANSFER_SYNTAXES,
+    STORED_ONLY_TRANSFER_SYNTAXES,
     accepted_contexts,
     accepted_sop_classes,
     accepted_transfer_syntaxes,
     sop_class_name,
 )
+from dicom_node.decoding import READABLE_TRANSFER_SYNTAXES
+from dicom_node.provenance import RESULT_SOP_CLASSES
 
 # What a routed chest CT study was seen to hold beside its images.
 COMPANIONS = {
@@ -70,9 +71,10 @@ def test_what_we_send_we_would_take() -> None:
 
 
 @pytest.mark.parametrize("uid", CT_SOP_CLASSES)
-def test_ct_is_taken_lossless_only(uid: str) -> None:
-    assert accepted_transfer_syntaxes(uid) == LOSSLESS_TRANSFER_SYNTAXES
-    assert not set(LOSSLESS_TRANSFER_SYNTAXES) & set(LOSSY_TRANSFER_SYNTAXES)
+def test_ct_is_taken_in_what_the_reader_decodes_and_nothing_else(uid: str) -> None:
+    assert accepted_transfer_syntaxes(uid) == CT_TRANSFER_SYNTAXES
+    assert set(CT_TRANSFER_SYNTAXES) == READABLE_TRANSFER_SYNTAXES
+    assert not set(CT_TRANSFER_SYNTAXES) & set(STORED_ONLY_TRANSFER_SYNTAXES)
 
 
 def test_what_is_only_stored_may_be_lossy() -> None:

@@ -66,3 +66,14 @@ def test_the_folder_does_not_grow_without_end(spool: Spool) -> None:
     for number in range(refusals.MAXIMUM_NOTES + 50):
         spool.note_refusal(replace(NOTE, calling_ae_title=f"A{number}"))
     assert len(list(spool.refusals())) == refusals.MAXIMUM_NOTES
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"time": "yesterday"}', '{"reason": "x"}'])
+def test_a_note_that_a_power_cut_spoilt_does_not_hold_up_the_others(
+    spool: Spool, content: str
+) -> None:
+    spoilt = spool.root / "refusals" / "00000000000000000001-00000000.json"
+    spoilt.write_text(content)
+    spool.note_refusal(NOTE)
+    assert [note for _, note in spool.refusals()] == [NOTE]
+    assert not spoilt.exists()
