@@ -46,8 +46,9 @@ SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
 CUBIC_CENTIMETER = Code("cm3", "UCUM", "cubic centimeter")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 
-# The procedure, the report and what made it (CID 100 extended, CID 7162, CID 7202).
+# The procedure, the report and what made it (CID 100, CID 7162, CID 7202).
 CT_CHEST = Code("24627-2", "LN", "CT Chest")
+CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 

@@ -59,14 +59,16 @@ def encode_report(
         tracking UID, since viewers draw the one or the other.
     """
     groups: list[MeasurementGroup] = [
-        study_group(prediction, context, _algorithm(prediction, context))
+        study_group(series, prediction, context, _algorithm(prediction, context))
     ]
     if segmentation is not None:
         for finding in prediction.findings:
             groups += lesion_groups(series, prediction, finding, segmentation, context)
     content = MeasurementReport(
         observation_context=_observation_context(context),
-        procedure_reported=codes.CT_CHEST,
+        # TID 1500 takes it from CID 100, which names no region; the chest is in the performed
+        # procedure below.
+        procedure_reported=codes.CT_PROCEDURE,
         imaging_measurements=groups,
         title=standard_codes.DCM.ImagingMeasurementReport,
     )
@@ -99,7 +101,6 @@ def _algorithm(prediction: Prediction, context: ResultContext) -> AlgorithmIdent
     return AlgorithmIdentification(
         name=context.model.name,
         version=context.model.version,
-        manufacturer=MANUFACTURER,
         parameters=[
             f"operating_point={prediction.operating_point:g}",
             f"weights_sha256={context.model.sha256}",

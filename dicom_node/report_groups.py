@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 from highdicom.sr import (
     FindingSite,
     GraphicTypeValues,
@@ -23,14 +24,15 @@ from dicom_node import codes
 from dicom_node.outline import regions
 from dicom_node.provenance import UidRole
 from dicom_node.segmentation import tracking_identifier
-from model.prediction import Laterality
+from dicom_node.slice_picture import body_box, choose_slices
 
 if TYPE_CHECKING:
     from highdicom.sr import AlgorithmIdentification
+    from numpy.typing import NDArray
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.ct_series import CtSeries, SliceReference
     from dicom_node.provenance import ResultContext
     from model.prediction import Finding, Prediction
 
@@ -46,16 +48,20 @@ MeasurementGroup: TypeAlias = (
 
 
 def study_group(
-    prediction: Prediction, context: ResultContext, algorithm: AlgorithmIdentification
+    series: CtSeries,
+    prediction: Prediction,
+    context: ResultContext,
+    algorithm: AlgorithmIdentification,
 ) -> MeasurementsAndQualitativeEvaluations:
-    """Build the study's group (TID 1501): COVID-19 present or absent, how certain, how much lung.
+    """Build the study's group (TID 1501): COVID-19 present or absent, how certain, which share.
 
-    Certainty and operating point are percentages (DCM 111012); volumes are in cubic centimetres.
+    Certainty and operating point are percentages (DCM 111012). The extensible template is extended
+    by an image region around the body on the most affected slice: viewers show figures only
+    beside a region, and OHIF 3.13 fails on a group without one.
     """
-    lungs = FindingSite(codes.LUNG, laterality=codes.LATERALITY[Laterality.BILATERAL])
     lesion_count = sum(finding.component_count for finding in prediction.findings)
     presence = codes.PRESENT if prediction.positive else codes.ABSENT
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             context.uid(UidRole.STUDY_FINDING), STUDY_TRACKING_IDENTIFIER
         ),
@@ -72,11 +78,12 @@ def study_group(
                 codes.CUBIC_CENTIMETER,
                 derivation=codes.TOTAL,
             ),
-            _measure(codes.VOLUME, prediction.lung_volume_ml, codes.CUBIC_CENTIMETER, site=lungs),
             _measure(codes.LUNG_INVOLVEMENT, prediction.lung_involvement_percent, codes.PERCENT),
         ],
         qualitative_evaluations=[QualitativeEvaluation(codes.PRESENCE_OF_PROPERTY, presence)],
     )
+    group[0].ContentSequence.append(_body_region(series, prediction))
+    return group
 
 
 def lesion_groups(
@@ -131,37 +138,36 @@ def lesion_groups(
     return [volumetric, planar]
 
 
+def _body_region(series: CtSeries, prediction: Prediction) -> ImageRegion:
+    (index,) = choose_slices(series, prediction, 1)
+    left, top, right, bottom = body_box(series.volume, [index])
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return _polyline(series.slices[index], np.array(corners, np.float64))
+
+
 def _largest_region(
     series: CtSeries, prediction: Prediction, finding: Finding
 ) -> tuple[ImageRegion, float]:
     """Outline of the lesion's largest region on its largest slice, and the region's area in mm2."""
     index = finding.largest_slice_index
     region = regions(prediction.lesion_mask.labels[index] == finding.segment_number)[0]
-    reference = series.slices[index]
+    _, row_spacing, column_spacing = series.volume.spacing_mm
+    area_mm2 = region.pixel_count * row_spacing * column_spacing
+    return _polyline(series.slices[index], region.outline), area_mm2
+
+
+def _polyline(reference: SliceReference, points: NDArray[np.float64]) -> ImageRegion:
     frames = None if reference.frame_number is None else [reference.frame_number]
-    polyline = ImageRegion(
+    return ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=region.outline,
+        graphic_data=points,
         source_image=SourceImageForRegion(
             reference.sop_class_uid, reference.sop_instance_uid, frames
         ),
     )
-    _, row_spacing, column_spacing = series.volume.spacing_mm
-    return polyline, region.pixel_count * row_spacing * column_spacing
 
 
 def _measure(
-    name: Code,
-    value: float,
-    unit: Code,
-    *,
-    derivation: Code | None = None,
-    site: FindingSite | None = None,
+    name: Code, value: float, unit: Code, *, derivation: Code | None = None
 ) -> Measurement:
-    return Measurement(
-        name=name,
-        value=round(value, _DECIMALS),
-        unit=unit,
-        derivation=derivation,
-        finding_sites=None if site is None else [site],
-    )
+    return Measurement(name=name, value=round(value, _DECIMALS), unit=unit, derivation=derivation)

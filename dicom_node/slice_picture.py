@@ -27,7 +27,7 @@ _BODY_MARGIN = 8
 _DISTANCE_MM = 15.0
 # Lines are drawn on a finer grid and averaged, which Pillow's own lines are not.
 _OVERSAMPLING = 2
-_LINE_WIDTH = 3
+_LINE_WIDTH = 4
 
 
 def choose_slices(series: CtSeries, prediction: Prediction, count: int) -> list[int]:
