@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from dicom_node.ct_series import CtSeries, SliceReference
 from dicom_node.provenance import Equipment, ResultContext, ResultIdentity
@@ -72,7 +73,8 @@ def predict(
     labels = np.zeros(series.volume.shape, np.uint8)
     for number, lesion in enumerate(lesions, start=1):
         labels[_inside(lesion, series.volume.shape)] = number
-    screened = tuple(range(5, series.volume.shape[0] - 5))
+    margin = series.volume.shape[0] // 10
+    screened = tuple(range(margin, series.volume.shape[0] - margin))
     return Prediction(
         model=MODEL,
         covid_probability=probability,
@@ -122,3 +124,54 @@ def _measure(series: CtSeries, labels: np.ndarray, number: int, lesion: Ellipsoi
         maximum_diameter_mm=2 * max(lesion.radii[1:]) * series.volume.spacing_mm[1],
         component_count=lesion.component_count,
     )
+
+
+def tiny_series(*, multi_frame: bool = False) -> CtSeries:
+    """Build a small chest in memory: 12 slices of 64 x 96 voxels, as little header as CT needs.
+
+    The frames of the multi-frame variant run from head to foot, against the volume's slices.
+    """
+    slices, rows, columns = 12, 64, 96
+    spacing = (5.0, 1.5, 1.25)
+    affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])[:, [2, 1, 0, 3]]
+    affine[:3, 3] = (-60.0, -48.0, -30.0)
+    hounsfield = np.full((slices, rows, columns), -1000, np.int16)
+    body = Ellipsoid((0.5, 0.5, 0.5), (40, 26, 44), Laterality.BILATERAL)
+    hounsfield[_inside(body, hounsfield.shape)] = 40
+    for column in (0.3, 0.7):
+        lung = Ellipsoid((0.5, 0.5, column), (8, 16, 14), Laterality.BILATERAL)
+        hounsfield[_inside(lung, hounsfield.shape)] = -850
+    volume = CtVolume(hounsfield, spacing, affine)
+    if multi_frame:
+        references = tuple(
+            SliceReference(str(EnhancedCTImageStorage), "1.2.3.9", slices - index)
+            for index in range(slices)
+        )
+        return CtSeries(volume, references, (_header(EnhancedCTImageStorage, "1.2.3.9"),), "d")
+    sources = []
+    for index in range(slices):
+        source = _header(CTImageStorage, f"1.2.3.{100 + index}")
+        source.FrameOfReferenceUID = "1.2.3.7"
+        source.ImagePositionPatient = [float(edge) for edge in affine[:3] @ (index, 0, 0, 1)]
+        source.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        source.PixelSpacing = [spacing[1], spacing[2]]
+        sources.append(source)
+    references = tuple(
+        SliceReference(str(source.SOPClassUID), str(source.SOPInstanceUID)) for source in sources
+    )
+    return CtSeries(volume, references, tuple(sources), "d")
+
+
+TINY_LESIONS = (
+    Ellipsoid((0.5, 0.5, 0.3), (2, 6, 5), Laterality.RIGHT),
+    Ellipsoid((0.4, 0.5, 0.7), (1, 4, 5), Laterality.LEFT),
+)
+
+
+def _header(sop_class_uid: str, sop_instance_uid: str) -> pydicom.Dataset:
+    header = pydicom.Dataset()
+    header.SOPClassUID = sop_class_uid
+    header.SOPInstanceUID = sop_instance_uid
+    header.StudyInstanceUID = "1.2.3.1"
+    header.SeriesInstanceUID = "1.2.3.2"
+    return header
