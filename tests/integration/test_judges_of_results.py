@@ -1,0 +1,233 @@
+"""Real series with lesions, judged by dicom3tools, dcmqi, DCMTK and PixelMed."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.uid import Comprehensive3DSRStorage
+from support.judges import (
+    dciodvfy_errors,
+    dcmqi_groups,
+    dcmqi_segments,
+    dcmtk_complaints,
+    pixelmed_verdict,
+)
+from support.synthetic_result import (
+    ONE_LESION,
+    THREE_LESIONS,
+    TINY_LESIONS,
+    context_of,
+    predict,
+    read_single_frame_series,
+    tiny_series,
+)
+
+from dicom_node.ct_series import CtSeries
+from dicom_node.provenance import PredecessorReport
+from dicom_node.results import encode_result
+from dicom_node.summary_page import render_overlay
+from model.prediction import Prediction
+
+PREDECESSOR = PredecessorReport("1.2.3.1", "1.2.3.20", Comprehensive3DSRStorage, "1.2.3.21")
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenResult:
+    series: CtSeries
+    prediction: Prediction
+    files: dict[str, Path]
+
+
+def write(folder: Path, series: CtSeries, lesions, *, probability=0.87, **changes) -> WrittenResult:
+    prediction = predict(series, lesions, probability=probability)
+    files = {}
+    for part in encode_result(series, prediction, context_of(series, **changes)):
+        files[part.kind] = folder / f"{part.kind}.dcm"
+        files[part.kind].write_bytes(part.data)
+    return WrittenResult(series, prediction, files)
+
+
+@pytest.fixture(scope="module")
+def philips(data_dir):
+    return read_single_frame_series(data_dir / "series" / "lung_dx-A0001-s3")
+
+
+@pytest.fixture(scope="module")
+def lidc(data_dir):
+    """A frame of reference of its own for each slice, and no study time."""
+    return read_single_frame_series(data_dir / "series" / "lidc-idri-0001")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["several lesions", "one lesion", "no lesion", "revision", "lidc", "multi-frame"],
+)
+def result(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    match request.param:
+        case "several lesions":
+            return write(folder, request.getfixturevalue("philips"), THREE_LESIONS)
+        case "one lesion":
+            return write(folder, request.getfixturevalue("philips"), ONE_LESION)
+        case "no lesion":
+            return write(folder, request.getfixturevalue("philips"), (), probability=0.04)
+        case "revision":
+            philips = request.getfixturevalue("philips")
+            return write(folder, philips, ONE_LESION, revision=2, predecessor=PREDECESSOR)
+        case "lidc":
+            return write(folder, request.getfixturevalue("lidc"), THREE_LESIONS)
+        case _:
+            return write(folder, tiny_series(multi_frame=True), TINY_LESIONS)
+
+
+def lesion_mask_of(segments, series: CtSeries) -> np.ndarray:
+    """Put dcmqi's cropped segments back into the volume, by their position alone."""
+    mask = np.zeros(series.volume.shape, np.uint8)
+    to_index = np.linalg.inv(series.volume.affine)
+    for number, segment in enumerate(segments, start=1):
+        assert np.allclose(segment.spacing, series.volume.spacing_mm, atol=1e-3)
+        corner = to_index @ [*segment.origin, 1]
+        first = np.rint(corner[:3]).astype(int)
+        assert np.allclose(corner[:3], first, atol=1e-2)
+        place = tuple(slice(a, a + n) for a, n in zip(first, segment.voxels.shape, strict=True))
+        mask[place][segment.voxels != 0] = number
+    return mask
+
+
+def test_dicom3tools_finds_no_error(result):
+    errors = {kind: dciodvfy_errors(path) for kind, path in result.files.items()}
+
+    assert errors == {kind: [] for kind in result.files}
+
+
+def test_dcmqi_returns_exactly_our_voxels(result, tmp_path):
+    if "seg" not in result.files:
+        assert result.prediction.findings == ()
+        return
+    segments = dcmqi_segments(result.files["seg"], tmp_path)
+
+    mask = lesion_mask_of(segments, result.series)
+    assert np.array_equal(mask, result.prediction.lesion_mask.labels)
+
+
+def test_dcmqi_returns_our_groups(result, tmp_path):
+    groups = dcmqi_groups(result.files["sr"], tmp_path)
+    study = groups[0]
+    volumes = [
+        float(item["value"])
+        for group in groups[1:]
+        for item in group["measurementItems"]
+        if item["quantity"]["CodeMeaning"] == "Volume"
+    ]
+
+    assert study["TrackingIdentifier"] == "Lungwatch COVID-19 screening"
+    values = {
+        item["quantity"]["CodeMeaning"]: float(item["value"]) for item in study["measurementItems"]
+    }
+    probability = 100 * result.prediction.covid_probability
+    assert values["Certainty of Finding"] == pytest.approx(probability)
+    expected = [finding.volume_ml for finding in result.prediction.findings]
+    assert volumes == pytest.approx(expected, abs=1e-3)
+
+
+def test_dcmtk_reads_every_object(result, tmp_path):
+    complaints = [
+        *dcmtk_complaints("dsrdump", "-Ec", str(result.files["sr"])),
+        *dcmtk_complaints("dsr2html", str(result.files["sr"]), str(tmp_path / "report.html")),
+        *(
+            line
+            for path in result.files.values()
+            for line in dcmtk_complaints("dcmdump", str(path))
+        ),
+    ]
+
+    assert complaints == []
+
+
+def test_dcmtk_shows_the_summary_as_it_was_drawn(result, tmp_path):
+    png = tmp_path / "summary.png"
+    assert dcmtk_complaints("dcmj2pnm", "+on", str(result.files["summary"]), str(png)) == []
+
+    with Image.open(png) as image:
+        shown = np.asarray(image.convert("RGB"))
+    assert np.array_equal(shown, render_overlay(result.series, result.prediction))
+
+
+@pytest.mark.parametrize("result", ["several lesions", "no lesion"], indirect=True)
+def test_pixelmed_finds_a_valid_tid_1500(result):
+    verdict = pixelmed_verdict(result.files["sr"])
+
+    assert "TID_1500" in verdict.template
+    assert verdict.errors == []
+
+
+class TestBrokenObjects:
+    """A judge that lets everything pass is none: each is shown what it has to catch."""
+
+    @pytest.fixture
+    def written(self, tmp_path) -> WrittenResult:
+        return write(tmp_path, tiny_series(), TINY_LESIONS)
+
+    @staticmethod
+    def spoil(path: Path) -> Dataset:
+        return dcmread(BytesIO(path.read_bytes()))
+
+    def test_dicom3tools_catches_a_segment_without_its_algorithm(self, written, tmp_path):
+        dataset = self.spoil(written.files["seg"])
+        del dataset.SegmentSequence[0].SegmentAlgorithmType
+        dataset.save_as(tmp_path / "broken.dcm")
+
+        assert any("SegmentAlgorithmType" in e for e in dciodvfy_errors(tmp_path / "broken.dcm"))
+
+    def test_dcmqi_catches_frames_that_lie_a_slice_off(self, written, tmp_path):
+        dataset = self.spoil(written.files["seg"])
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+            frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 5]
+        dataset.save_as(tmp_path / "broken.dcm")
+        segments = dcmqi_segments(tmp_path / "broken.dcm", tmp_path)
+
+        mask = lesion_mask_of(segments, written.series)
+        assert not np.array_equal(mask, written.prediction.lesion_mask.labels)
+
+    def test_dcmqi_catches_a_single_wrong_voxel(self, written, tmp_path):
+        dataset = self.spoil(written.files["seg"])
+        pixels = bytearray(dataset.PixelData)
+        pixels[len(pixels) // 3] ^= 1
+        dataset.PixelData = bytes(pixels)
+        dataset.save_as(tmp_path / "broken.dcm")
+        segments = dcmqi_segments(tmp_path / "broken.dcm", tmp_path)
+
+        mask = lesion_mask_of(segments, written.series)
+        assert not np.array_equal(mask, written.prediction.lesion_mask.labels)
+
+    def test_dicom3tools_catches_a_summary_without_its_conversion_type(self, written, tmp_path):
+        dataset = self.spoil(written.files["summary"])
+        del dataset.ConversionType
+        dataset.save_as(tmp_path / "broken.dcm")
+
+        assert any("ConversionType" in e for e in dciodvfy_errors(tmp_path / "broken.dcm"))
+
+    def test_only_pixelmed_catches_a_procedure_outside_its_context_group(self, written, tmp_path):
+        dataset = self.spoil(written.files["sr"])
+        (procedure,) = (
+            item
+            for item in dataset.ContentSequence
+            if item.ConceptNameCodeSequence[0].CodeMeaning == "Procedure reported"
+        )
+        procedure.ConceptCodeSequence[0].CodeValue = "24627-2"
+        dataset.save_as(tmp_path / "broken.dcm")
+
+        assert dciodvfy_errors(tmp_path / "broken.dcm") == []
+        assert any("24627-2" in error for error in pixelmed_verdict(tmp_path / "broken.dcm").errors)
+
+    def test_dcmtk_catches_a_report_with_a_forbidden_relationship(self, written, tmp_path):
+        dataset = self.spoil(written.files["sr"])
+        dataset.ContentSequence[-1].RelationshipType = "SELECTED FROM"
+        dataset.save_as(tmp_path / "broken.dcm")
+
+        assert dcmtk_complaints("dsrdump", str(tmp_path / "broken.dcm")) != []
