@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -156,6 +157,8 @@ def load_predictor(settings: Settings) -> Predictor:
     RegistryError, ModelIntegrityError
         As `verify_model`.
     """
+    # TensorFlow's start-up notes are no news to whoever reads the log of a worker.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from model.devices import configure_devices
     from model.inference import PredictionOptions, Predictor
 

@@ -13,6 +13,7 @@ from dicom_node.spool import Spool
 from worker import bootstrap
 from worker.intake import Intake
 from worker.loops import Loop
+from worker.supervisor import end_with_supervisor
 from worker.telemetry import configure_logging
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Node:
 def run_node(settings: Settings) -> None:
     """Run a node until SIGTERM or SIGINT."""
     configure_logging(settings)
+    end_with_supervisor()
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ _POLL_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
+
+_SUPERVISED = "LUNGWATCH_SUPERVISED"
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +38,12 @@ class _Child:
 
     def start(self) -> None:
         # A session of its own: Ctrl-C reaches the supervisor alone, which stops all in order.
+        # The pipe on its standard input closes when the supervisor is gone, however that came.
         self.process = subprocess.Popen(
-            self.command, env=dict(self.environment), start_new_session=True
+            self.command,
+            env={**self.environment, _SUPERVISED: "1"},
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         self.started_at = time.monotonic()
         log.info("child_started", child=self.name, pid=self.process.pid)
@@ -111,3 +119,15 @@ def run_until_signal(supervisor: Supervisor) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()
+
+
+def end_with_supervisor() -> None:
+    """In a supervised child: end in good order when the supervisor is gone, even by a kill."""
+    if os.environ.pop(_SUPERVISED, None) is None:
+        return
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()

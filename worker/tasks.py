@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker import bootstrap
 from worker.app import SCREENING_QUEUE, SCREENING_TASK, make_app
+from worker.supervisor import end_with_supervisor
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -22,6 +23,7 @@ def run_worker(settings: Settings) -> int:
     int
         Exit code.
     """
+    end_with_supervisor()
     app = make_app(settings)
     job = bootstrap.screening_job(settings)
 

@@ -32,6 +32,6 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING), force=True)
-    # pynetdicom's own lines can hold patient data from requests and data sets.
-    for noisy in ("pynetdicom", "pydicom"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # These libraries' own lines can hold patient data from requests and data sets.
+    for library in ("pynetdicom", "pydicom", "highdicom"):
+        logging.getLogger(library).setLevel(logging.ERROR)

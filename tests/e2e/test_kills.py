@@ -1,0 +1,85 @@
+"""kill -9 of listener, worker and broker in mid-study: the study completes, with one result."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from support.services import require
+from support.system import System, wait_until
+
+from worker.lifecycle import StudyState
+
+SERIES = "lung_dx-A0001-s3"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    with System(tmp_path_factory.mktemp("kills")) as system:
+        yield system
+
+
+@pytest.fixture
+def study(data_dir, tmp_path):
+    """A study of its own for each test: the real series under new UIDs."""
+    study_uid, series_uid = generate_uid(), generate_uid()
+    for number, path in enumerate(sorted((data_dir / "series" / SERIES).glob("*.dcm"))):
+        dataset = pydicom.dcmread(path)
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.save_as(tmp_path / f"{number:03}.dcm")
+    return study_uid, sorted(tmp_path.glob("*.dcm"))
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+def check_one_result(system, study_uid):
+    reached = system.wait_for_state(study_uid)
+    assert reached.state is StudyState.COMPLETED, system.show(study_uid)
+    results = system.results(study_uid)
+    assert len(results["SR"]) == 1
+    assert len(results["SEG"]) == (1 if system.show(study_uid)["lesions"] else 0)
+
+
+def test_the_listener_is_killed_while_it_receives(system, study):
+    study_uid, files = study
+    (node,) = system.pids("node")
+    sender = subprocess.Popen(
+        [require("storescu", "dcmtk"), "-aec", "LUNGWATCH", "127.0.0.1", str(system.port), *files],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    spool = system.settings.spool_dir
+    wait_until("the first instances", lambda: len(list(spool.glob("*/**/*.dcm"))) > 5)
+    kill(node)
+    assert sender.wait(60) != 0, "the sender did not notice that the listener died"
+    wait_until("the listener to be back", system.listens)
+    assert list((spool / "incoming").iterdir()) == []
+    resend = ["/usr/bin/storescu", "-aec", "LUNGWATCH", "127.0.0.1", str(system.port), *files]
+    subprocess.run(resend, check=True, env={**os.environ, "TCP_NODELAY": "1"})
+    check_one_result(system, study_uid)
+
+
+def test_the_worker_is_killed_while_it_screens(system, study, storescu):
+    study_uid, files = study
+    storescu.send(*files, port=system.port, called="LUNGWATCH")
+    system.wait_for_state(study_uid, StudyState.SCREENING)
+    time.sleep(1)
+    (worker,) = system.pids("worker")
+    kill(worker)
+    check_one_result(system, study_uid)
+    assert [s["attempts"] for s in system.show(study_uid)["screenings"]] == [2]
+
+
+def test_the_broker_is_killed_while_a_study_is_screened_and_another_queued(system, study, storescu):
+    study_uid, files = study
+    storescu.send(*files, port=system.port, called="LUNGWATCH")
+    system.wait_for_state(study_uid, StudyState.QUEUED, StudyState.SCREENING)
+    kill(system.broker_pid())
+    check_one_result(system, study_uid)
