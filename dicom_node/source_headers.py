@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
@@ -143,27 +142,13 @@ def slice_index(stand_in_uid: str) -> int:
 
 
 def frame_of_reference_uid(series: CtSeries) -> str:
-    """Choose the one frame of reference all slices of a series are put into.
+    """Choose the one frame of reference all slices of a series are put into: the first slice's.
 
-    Some archives give each slice another UID (LIDC-IDRI), some give none. The geometry was checked
-    as one volume, so one UID stands for all: the most frequent one, the lowest slice's among
-    equals, or one derived from the series where there is none. See
-    docs/decisions/0004-result-objects.md.
+    Where the series has none, one is derived from its UID. Series with another frame of reference
+    for each slice: docs/decisions/0003-frame-of-reference-per-slice.md.
     """
-    uids = Counter(str(source.get("FrameOfReferenceUID") or "") for source in series.sources)
-    del uids[""]
-    if not uids:
-        return uid_from_name(UUID_ROOT, (series.series_instance_uid, "frame of reference"))
-    uid, count = uids.most_common(1)[0]
-    if len(uids) > 1:
-        _log.info(
-            "series %s has %d frames of reference; the result uses %s (%d slices)",
-            series.series_instance_uid,
-            len(uids),
-            uid,
-            count,
-        )
-    return uid
+    uid = series.sources[0].get("FrameOfReferenceUID")
+    return str(uid or uid_from_name(UUID_ROOT, (series.series_instance_uid, "frame of reference")))
 
 
 def _add_shared_geometry(series: CtSeries, header: Dataset) -> None:
