@@ -18,7 +18,7 @@ from pydicom import Dataset
 
 from dicom_node.errors import PeerError, PeerRefusedError, PeerUnavailableError
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
-from dicom_node.peers.retry import retry_within_seconds
+from dicom_node.peers.retry import RetryingPeer
 from dicom_node.status import StorageStatus, StoreVerdict
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 _WORTH_ANOTHER_TRY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class DicomWebPeer:
-    """A STOW-RS service; see :class:`dicom_node.peers.contract.Peer`.
+class DicomWebPeer(RetryingPeer):
+    """A STOW-RS service, asked for each object in a request of its own.
+
+    So each object gets its own answer. Its echo is a search for at most one study (QIDO-RS).
 
     Parameters
     ----------
@@ -42,17 +44,6 @@ class DicomWebPeer:
 
     def __init__(self, destination: DicomWebDestination) -> None:
         self._destination = destination
-
-    def echo(self) -> None:
-        """Search for at most one study (QIDO-RS): the service's cheapest answer."""
-        retry_within_seconds(self._echo)
-
-    def store(self, objects: Sequence[OutgoingObject]) -> list[StoreOutcome]:
-        """Store each object with a request of its own, so that each gets its own answer."""
-        datasets = [item.read() for item in objects]
-        if not datasets:
-            return []
-        return retry_within_seconds(lambda: self._store(objects, datasets))
 
     def _echo(self) -> None:
         with self._client() as client, self._errors():

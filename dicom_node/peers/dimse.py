@@ -12,7 +12,7 @@ from pynetdicom.presentation import build_context
 from dicom_node.contexts import RESULT_TRANSFER_SYNTAXES, VERIFICATION
 from dicom_node.errors import PeerRefusedError, PeerUnavailableError
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
-from dicom_node.peers.retry import retry_within_seconds
+from dicom_node.peers.retry import RetryingPeer
 from dicom_node.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.status import StorageStatus, StoreVerdict
 from dicom_node.transport import keep_data_sets_out_of_logs, set_no_delay
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _REJECTED_TRANSIENT = 0x02
 
 
-class DimsePeer:
-    """A storage SCP; see :class:`dicom_node.peers.contract.Peer`.
+class DimsePeer(RetryingPeer):
+    """A storage SCP: C-ECHO, and C-STORE over one association (PS3.4 Annexes A and B).
 
     Parameters
     ----------
@@ -41,17 +41,6 @@ class DimsePeer:
 
     def __init__(self, destination: DimseDestination) -> None:
         self._destination = destination
-
-    def echo(self) -> None:
-        """C-ECHO (PS3.4 Annex A)."""
-        retry_within_seconds(self._echo)
-
-    def store(self, objects: Sequence[OutgoingObject]) -> list[StoreOutcome]:
-        """C-STORE each object over one association (PS3.4 Annex B)."""
-        datasets = [item.read() for item in objects]
-        if not datasets:
-            return []
-        return retry_within_seconds(lambda: self._store(objects, datasets))
 
     def _echo(self) -> None:
         with self._associate([build_context(VERIFICATION, list(RESULT_TRANSFER_SYNTAXES))]) as link:
@@ -74,10 +63,7 @@ class DimsePeer:
                     outcomes.append(_unanswered(uid, "the association ended before this object"))
                 else:
                     outcomes.append(_send(link, uid, dataset, len(outcomes) + 1))
-        if all(
-            outcome.verdict is StoreVerdict.UNAVAILABLE and not outcome.status
-            for outcome in outcomes
-        ):
+        if not any(outcome.answered for outcome in outcomes):
             raise PeerUnavailableError(self._describe("went away before it answered"))
         return outcomes
 

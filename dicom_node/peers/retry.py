@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 import stamina
@@ -9,7 +10,11 @@ import stamina
 from dicom_node.errors import PeerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from pydicom import FileDataset
+
+    from dicom_node.peers.contract import OutgoingObject, StoreOutcome
 
 Result = TypeVar("Result")
 
@@ -41,3 +46,31 @@ def retry_within_seconds(call: Callable[[], Result]) -> Result:
         with attempt:
             return call()
     raise AssertionError  # stamina raises the last error itself
+
+
+class RetryingPeer(ABC):
+    """A peer whose two services are tried again within seconds.
+
+    See :class:`dicom_node.peers.contract.Peer`; subclasses speak the protocol.
+    """
+
+    def echo(self) -> None:
+        """Ask whether the peer answers."""
+        retry_within_seconds(self._echo)
+
+    def store(self, objects: Sequence[OutgoingObject]) -> list[StoreOutcome]:
+        """Store objects in their order."""
+        datasets = [item.read() for item in objects]
+        if not datasets:
+            return []
+        return retry_within_seconds(lambda: self._store(objects, datasets))
+
+    @abstractmethod
+    def _echo(self) -> None:
+        """Ask once."""
+
+    @abstractmethod
+    def _store(
+        self, objects: Sequence[OutgoingObject], datasets: Sequence[FileDataset]
+    ) -> list[StoreOutcome]:
+        """Try once; raise `PeerUnavailableError` only where nothing was answered."""
