@@ -4,7 +4,7 @@
 #   make test               everything the tests need, then the tests [PYTEST_ARGS="-k seg"]
 #   make lint types layers  style, static types, import contracts
 #   make faults             only the tests that kill parts in mid-study
-#   make bench              measure, into bench/results/
+#   make bench              measure start-up and receiving
 #   make docs               write the generated pages of docs/ again
 #   make lock               resolve the dependencies of pyproject.toml again
 #   make clean              remove what the targets above made, but the environment
@@ -20,6 +20,7 @@ PYTHON := $(BIN)/python
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 OHIF := .cache/ohif/.ready
+DATA := $(or $(LUNGWATCH_TEST_DATA),../shared/data)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -52,7 +53,8 @@ layers: $(DEVELOPMENT)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(DEVELOPMENT)
-	for each in bench/bench_*.py; do $(PYTHON) "$$each"; done
+	$(PYTHON) bench/bench_startup.py
+	$(PYTHON) bench/receive.py "$(DATA)/series/lidc-idri-0001"
 
 docs: $(DEVELOPMENT)
 	$(PYTHON) -m worker.cli.reference

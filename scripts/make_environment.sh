@@ -35,5 +35,5 @@ fi
 echo "Installing $(grep -c '^[a-z].*==' "$lock") packages of $lock into $environment" \
     "(some minutes the first time)"
 # The lock is complete: nothing is left to resolve.
-"$environment/bin/pip" install -qq --require-hashes --no-deps --requirement "$lock"
+"$environment/bin/pip" install -qq --no-compile --require-hashes --no-deps --requirement "$lock"
 "$environment/bin/pip" install -qq --no-deps --no-build-isolation --editable .

@@ -11,7 +11,7 @@ import pytest
 from support.services import PostgresqlServer, RedisServer, require, skip_or_fail
 from support.storescu import Storescu
 
-from worker.embedded.orthanc import ThrowAwayOrthanc, find_orthanc
+from worker.embedded.orthanc import DICOMWEB_PLUGIN, ThrowAwayOrthanc, find_orthanc
 from worker.embedded.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
@@ -70,11 +70,20 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
         yield server
 
 
-@pytest.fixture
-def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., ThrowAwayOrthanc]]:
-    """Start a throw-away Orthanc: call it with `ThrowAwayOrthanc`'s keyword arguments."""
-    if find_orthanc() is None:
+@pytest.fixture(scope="session")
+def require_orthanc() -> Path:
+    """Orthanc's program, with its DICOMweb plugin."""
+    program = find_orthanc()
+    if program is None or not DICOMWEB_PLUGIN.exists():
         skip_or_fail("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
+    return program
+
+
+@pytest.fixture
+def start_orthanc(
+    require_orthanc: Path, tmp_path: Path
+) -> Iterator[Callable[..., ThrowAwayOrthanc]]:
+    """Start a throw-away Orthanc: call it with `ThrowAwayOrthanc`'s keyword arguments."""
     started: list[ThrowAwayOrthanc] = []
 
     def start(**options: object) -> ThrowAwayOrthanc:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.ohif import open_browser, serve_ohif
 from support.ohif_page import OhifPage
-from support.services import skip_or_fail
 from support.synthetic_result import (
     THREE_LESIONS,
     context_of,
@@ -18,7 +17,7 @@ from support.synthetic_result import (
 )
 
 from dicom_node.results import encode_result
-from worker.embedded.orthanc import ThrowAwayOrthanc, find_orthanc
+from worker.embedded.orthanc import ThrowAwayOrthanc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +43,10 @@ def viewer(
     series: CtSeries,
     prediction: Prediction,
     data_dir: Path,
+    require_orthanc: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """OHIF in front of an Orthanc that holds the study and its results."""
-    if find_orthanc() is None:
-        skip_or_fail("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
     folder = tmp_path_factory.mktemp("viewer")
     with ThrowAwayOrthanc(folder / "orthanc") as orthanc, serve_ohif(orthanc.http_port) as root:
         for path in sorted((data_dir / "series/lung_dx-A0001-s3").glob("*.dcm")):
