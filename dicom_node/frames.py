@@ -93,7 +93,6 @@ def _macros(groups: Dataset) -> Iterator[Dataset]:
         "CTAcquisitionDetailsSequence",
         "FrameAnatomySequence",
         "UnassignedSharedConvertedAttributesSequence",
-        "UnassignedPerFrameConvertedAttributesSequence",
     ):
         yield from attributes.value(groups, keyword) or ()
 

@@ -141,6 +141,7 @@ def test_exact_duplicates_are_left_out(lung_dx_copy):
     after = read_ct_series(instances_of(lung_dx_copy))
     assert after.digest == before.digest
     assert len(after.sources) == 8
+    assert read_ct_series(instances_of(lung_dx_copy)[::-1]).digest == before.digest
 
 
 def edit(folder: Path, index: int, change: Callable[[Dataset], None]) -> None:

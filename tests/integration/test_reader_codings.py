@@ -176,7 +176,7 @@ def test_a_codestream_without_its_end_is_not_decoded(data_dir, tmp_path):
     paths = sorted((data_dir / "series/covidctmd-P001").glob("*.dcm"))[:2]
     dataset = dcmread(paths[0])
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
-    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    dataset.PixelData = encapsulate([frame[:-200]])
     dataset.save_as(tmp_path / "cut.dcm")
     assert read_header(tmp_path / "cut.dcm").pixel_data_complete
     assert reason_of([tmp_path / "cut.dcm", paths[1]]) is Reason.UNDECODABLE_PIXELS
@@ -188,7 +188,8 @@ def test_a_codestream_of_another_size_is_not_decoded(files, tmp_path):
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
     size = frame.index(struct.pack(">HH", 512, 512))
     huge = frame[:size] + struct.pack(">HH", 65500, 65500) + frame[size + 4 :]
-    assert reason_of(spoilt(files, tmp_path, huge, JPEGLSLossless)) is Reason.UNDECODABLE_PIXELS
+    with pytest.raises(RefusedError, match="does not declare one component of 512 x 512"):
+        read_ct_series(spoilt(files, tmp_path, huge, JPEGLSLossless))
 
 
 def test_compressed_data_beyond_the_native_size_is_too_large(files, tmp_path):
