@@ -9,17 +9,17 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 from support.services import require
-from support.system import System, wait_until
+from support.system import wait_until
 
 from worker.lifecycle import StudyState
 
 SERIES = "lung_dx-A0001-s3"
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    with System(tmp_path_factory.mktemp("kills")) as system:
-        yield system
+@pytest.fixture
+def system(embedded_system):
+    """The shared system: whatever is killed here has to serve the other tests again."""
+    return embedded_system
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_worker_is_killed_while_it_screens(system, study, storescu):
     assert [s["attempts"] for s in system.show(study_uid)["screenings"]] == [2]
 
 
-def test_the_broker_is_killed_while_a_study_is_screened_and_another_queued(system, study, storescu):
+def test_the_broker_is_killed_while_a_study_is_on_its_way(system, study, storescu):
     study_uid, files = study
     storescu.send(*files, port=system.port, called="LUNGWATCH")
     system.wait_for_state(study_uid, StudyState.QUEUED, StudyState.SCREENING)

@@ -14,15 +14,16 @@ SERIES = ("lung_dx-A0001-s3", "lidc-idri-0001", "covidctmd-P001")
 
 @pytest.fixture(scope="module", params=["embedded", "production"])
 def system(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "embedded":
-        with System(folder) as system:
-            yield system
+        yield request.getfixturevalue("embedded_system")
         return
     redis = request.getfixturevalue("redis_server")
     database_url = request.getfixturevalue("postgresql_server").create_database()
     with System(
-        folder, ("node", "worker"), broker_url=redis.empty(), database_url=database_url
+        tmp_path_factory.mktemp("production"),
+        ("node", "worker"),
+        broker_url=redis.empty(),
+        database_url=database_url,
     ) as system:
         yield system
 
@@ -52,9 +53,9 @@ def send(storescu, system, files):
 
 
 def send_straight_to_the_node(storescu, system, files):
-    before = system.progress(str(pydicom.dcmread(files[0]).StudyInstanceUID)).duplicates
-    storescu.send(*files, port=system.port, called="LUNGWATCH")
     uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+    before = system.progress(uid).duplicates
+    storescu.send(*files, port=system.port, called="LUNGWATCH")
     wait_until(
         "the second sending in the database",
         lambda: system.progress(uid).duplicates >= before + len(files),

@@ -24,12 +24,17 @@ def spool_file(spool: Spool, path: Path) -> SpooledInstance:
         meta.get("MediaStorageSOPInstanceUID")
         or dcmread(path, stop_before_pixels=True)["SOPInstanceUID"].value
     )
-    begin = _PREAMBLE_AND_PREFIX + _GROUP_LENGTH_ELEMENT + meta.FileMetaInformationGroupLength
     return spool.store(
-        path.read_bytes()[begin:],
+        encoded_dataset(path),
         sop_class_uid=meta.MediaStorageSOPClassUID,
         sop_instance_uid=uid,
         transfer_syntax_uid=meta.TransferSyntaxUID,
         calling_ae_title="SENDER",
         called_ae_title="LUNGWATCH",
     )
+
+
+def encoded_dataset(path: Path) -> bytes:
+    """The data set of a DICOM file to the byte, without its file meta information."""
+    length = read_file_meta_info(path).FileMetaInformationGroupLength
+    return path.read_bytes()[_PREAMBLE_AND_PREFIX + _GROUP_LENGTH_ELEMENT + length :]
