@@ -1,4 +1,8 @@
-"""kill -9 of listener, worker and broker in mid-study: the study completes, with one result."""
+"""kill -9 of listener, worker and broker in mid-study: the study completes, with one result.
+
+Once each in the ordinary run; `make faults` sets LUNGWATCH_FAULT_ROUNDS and kills at as many
+other moments.
+"""
 
 import os
 import signal
@@ -14,6 +18,14 @@ from support.system import wait_until
 from worker.lifecycle import StudyState
 
 SERIES = "lung_dx-A0001-s3"
+ROUNDS = range(int(os.environ.get("LUNGWATCH_FAULT_ROUNDS", "1")))
+
+every_round = pytest.mark.parametrize("number", ROUNDS)
+
+
+def moment(number: int) -> float:
+    """Seconds into the stage at which this round kills: spread over the first four."""
+    return (1 + 1.618 * number) % 4
 
 
 @pytest.fixture
@@ -47,16 +59,19 @@ def check_one_result(system, study_uid):
     assert len(results["SEG"]) == (1 if system.show(study_uid)["lesions"] else 0)
 
 
-def test_the_listener_is_killed_while_it_receives(system, study):
+@every_round
+def test_the_listener_is_killed_while_it_receives(system, study, number):
     study_uid, files = study
     (node,) = system.pids("node")
+    spool = system.settings.spool_dir
+    before = len(list(spool.glob("*/**/*.dcm")))
     sender = subprocess.Popen(
         [require("storescu", "dcmtk"), "-aec", "LUNGWATCH", "127.0.0.1", str(system.port), *files],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    spool = system.settings.spool_dir
-    wait_until("the first instances", lambda: len(list(spool.glob("*/**/*.dcm"))) > 5)
+    wait_until("the first instances", lambda: len(list(spool.glob("*/**/*.dcm"))) > before + 5)
+    time.sleep(moment(number) / 8)
     kill(node)
     assert sender.wait(60) != 0, "the sender did not notice that the listener died"
     wait_until("the listener to be back", system.listens)
@@ -66,20 +81,24 @@ def test_the_listener_is_killed_while_it_receives(system, study):
     check_one_result(system, study_uid)
 
 
-def test_the_worker_is_killed_while_it_screens(system, study, storescu):
+@every_round
+def test_the_worker_is_killed_while_it_screens(system, study, storescu, number):
     study_uid, files = study
     storescu.send(*files, port=system.port, called="LUNGWATCH")
     system.wait_for_state(study_uid, StudyState.SCREENING)
-    time.sleep(1)
+    time.sleep(moment(number))
     (worker,) = system.pids("worker")
     kill(worker)
     check_one_result(system, study_uid)
-    assert [s["attempts"] for s in system.show(study_uid)["screenings"]] == [2]
+    if number == 0:
+        assert [s["attempts"] for s in system.show(study_uid)["screenings"]] == [2]
 
 
-def test_the_broker_is_killed_while_a_study_is_on_its_way(system, study, storescu):
+@every_round
+def test_the_broker_is_killed_while_a_study_is_on_its_way(system, study, storescu, number):
     study_uid, files = study
     storescu.send(*files, port=system.port, called="LUNGWATCH")
     system.wait_for_state(study_uid, StudyState.QUEUED, StudyState.SCREENING)
+    time.sleep(moment(number) if number else 0)
     kill(system.broker_pid())
     check_one_result(system, study_uid)
