@@ -1,0 +1,286 @@
+"""What `lungwatch doctor` examines: each part of an installation, and what to do about a fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from worker.errors import SettingsError
+from worker.settings import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.settings import Settings
+
+_CONNECT_SECONDS = 3.0
+_GIB = 1024**3
+_COMFORTABLE_FREE_BYTES = 20 * _GIB
+
+
+class Level(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes
+    ----------
+    part
+        What was examined.
+    level
+        `Level.FAIL` keeps the installation from working, `Level.WARN` needs a decision.
+    message
+        What was found.
+    remedy
+        What to do; empty where all is well.
+    """
+
+    part: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Finding]:
+    """Examine an installation, one part after the other; a broken part does not end it.
+
+    Parameters
+    ----------
+    settings
+        The checked settings.
+    progress
+        Told the name of each part before it is examined, since some wait for the network.
+
+    Yields
+    ------
+    Finding
+        In the order in which faults are best mended.
+    """
+    for part, check in _CHECKS.items():
+        progress(part)
+        try:
+            yield from check(settings)
+        except SettingsError as error:
+            yield Finding(part, Level.FAIL, str(error), "docs/settings.md lists all settings.")
+        except Exception as error:  # noqa: BLE001 - whatever is broken is what we are asked for
+            yield Finding(
+                part,
+                Level.FAIL,
+                f"{type(error).__name__}: {error}",
+                "This is unexpected: report it with `lungwatch --debug doctor`.",
+            )
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    part, folder = "data folder", settings.data_dir.absolute()
+    remedy = f"Let {PREFIX}DATA_DIR name a folder this user may write to."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        yield Finding(part, Level.FAIL, f"{folder} cannot be written: {error.strerror}", remedy)
+        return
+    yield Finding(part, Level.OK, f"{folder} can be written")
+    yield _disk(settings)
+
+
+def _disk(settings: Settings) -> Finding:
+    free = shutil.disk_usage(settings.data_dir).free
+    watermark = settings.minimum_free_mb * 1024**2
+    message = f"{free / _GIB:.1f} GiB free"
+    remedy = "Free space, or move the data folder to a larger disk."
+    if free < watermark:
+        message += f", less than {PREFIX}MINIMUM_FREE_MB: C-STORE is answered 0xA700"
+        return Finding("disk", Level.FAIL, message, remedy)
+    if free < watermark + _COMFORTABLE_FREE_BYTES:
+        return Finding("disk", Level.WARN, f"{message}, room for few studies", remedy)
+    return Finding("disk", Level.OK, message)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import OperationalError
+
+    from worker.db import schema
+    from worker.db.engine import Database
+
+    part, upgrade = "database", "Run `lungwatch db upgrade`."
+    url = make_url(settings.resolved_database_url)
+    shown = url.render_as_string(hide_password=True)
+    # Connecting would make the file: a doctor leaves nothing behind.
+    if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):  # noqa: PTH110 - no path where none is given
+        yield Finding(part, Level.WARN, f"{shown} does not exist yet", upgrade)
+        return
+    with closing(Database(settings.resolved_database_url)) as database:
+        try:
+            status = schema.check(database.engine)
+        except OperationalError as error:
+            reason = str(error.orig).splitlines()[0]
+            remedy = f"Start the database, or correct {PREFIX}DATABASE_URL."
+            yield Finding(part, Level.FAIL, f"{shown}: {reason}", remedy)
+            return
+    if status.up_to_date:
+        yield Finding(part, Level.OK, f"{shown} at revision {status.current}")
+    elif status.current != status.expected:
+        message = f"{shown} is at revision {status.current or 'none'}, not {status.expected}"
+        yield Finding(part, Level.FAIL, message, upgrade)
+    else:
+        message = f"{shown} differs from this version's tables: {'; '.join(status.drift)}"
+        yield Finding(part, Level.FAIL, message, "Undo what was changed by hand, see `db check`.")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    from kombu.connection import Connection
+    from redis.exceptions import RedisError
+
+    part = "broker"
+    if settings.broker_url is None:
+        yield Finding(
+            part,
+            Level.WARN,
+            "none is set",
+            f"`lungwatch up` brings its own; `node` and `worker` need {PREFIX}BROKER_URL.",
+        )
+        return
+    waits = {"socket_timeout": _CONNECT_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
+    broker = Connection(settings.required_broker_url, transport_options=waits)  # type: ignore[no-untyped-call]
+    with broker as connection:
+        shown = connection.as_uri()
+        try:
+            client = connection.default_channel.client
+            client.ping()
+        except (RedisError, OSError, connection.connection_errors) as error:
+            remedy = f"Start Redis, or correct {PREFIX}BROKER_URL."
+            yield Finding(part, Level.FAIL, f"{shown}: {error}", remedy)
+            return
+        yield Finding(part, Level.OK, f"{shown} answers")
+        try:
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        except RedisError:
+            return  # Managed services forbid CONFIG; then its operator answers for it.
+    if policy != "noeviction":
+        yield Finding(
+            part, Level.WARN, f"maxmemory-policy is {policy}", "Set maxmemory-policy noeviction."
+        )
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from model.errors import ModelError
+    from worker.bootstrap import registry
+
+    try:
+        entry = registry(settings).get(settings.model or "")
+        entry.verified_weights()
+    except ModelError as error:
+        remedy = "`lungwatch model list` shows what there is; install the package anew if damaged."
+        yield Finding("model", Level.FAIL, str(error), remedy)
+        return
+    shown = f"{entry.title}, sha256 {entry.manifest.sha256[:12]} verified"
+    yield Finding("model", Level.OK, shown)
+
+
+def _senders(settings: Settings) -> Iterator[Finding]:
+    part, titles = "senders", settings.allowed_calling_ae_titles
+    variable = f"{PREFIX}ALLOWED_CALLING_AE_TITLES"
+    if not titles:
+        remedy = f"List the AE titles of PACS and modalities in {variable}."
+        yield Finding(part, Level.FAIL, "nobody may send", remedy)
+    elif "*" in titles:
+        remedy = f"List the AE titles in {variable}, unless the network itself is closed."
+        yield Finding(part, Level.WARN, "everybody may send", remedy)
+    else:
+        yield Finding(part, Level.OK, ", ".join(titles))
+
+
+def _listener(settings: Settings) -> Iterator[Finding]:
+    from dicom_node.config import DimseDestination
+    from dicom_node.errors import DicomNodeError
+    from dicom_node.peers import open_peer
+
+    part, address = "listener", f"{settings.listen_host}:{settings.listen_port}"
+    if _port_is_free(settings.listen_host, settings.listen_port):
+        yield Finding(part, Level.OK, f"{address} is free; the node is not running here")
+        return
+    titles = [title for title in settings.allowed_calling_ae_titles if title != "*"]
+    ourselves = DimseDestination(
+        name=part,
+        ae_title=settings.ae_title,
+        host=_reachable(settings.listen_host),
+        port=settings.listen_port,
+        calling_ae_title=titles[0] if titles else settings.ae_title,
+        connect_timeout=_CONNECT_SECONDS,
+        response_timeout=_CONNECT_SECONDS,
+    )
+    try:
+        open_peer(ourselves).echo()
+    except DicomNodeError as error:
+        yield Finding(
+            part,
+            Level.FAIL,
+            f"{address} is taken, and not by {settings.ae_title}: {error}",
+            f"End the other program, or choose another {PREFIX}LISTEN_PORT.",
+        )
+        return
+    yield Finding(part, Level.OK, f"{settings.ae_title} answers C-ECHO on {address}")
+
+
+def _port_is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        # As the listener itself binds: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    """Address under which a listener bound to `host` answers on this machine."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _destinations(settings: Settings) -> Iterator[Finding]:
+    from dicom_node.errors import DicomNodeError
+    from dicom_node.peers import open_peer
+    from worker.destinations import parse_destinations
+
+    known = parse_destinations(settings)
+    if not known:
+        remedy = f"Name the PACS in {PREFIX}DESTINATIONS."
+        yield Finding("destinations", Level.WARN, "results stay here: none is set", remedy)
+    for destination in known:
+        part = f"destination {destination.name}"
+        try:
+            open_peer(destination).echo()
+        except DicomNodeError as error:
+            remedy = "Check address, firewall, and that the PACS knows our AE title."
+            yield Finding(part, Level.FAIL, str(error), remedy)
+        else:
+            yield Finding(part, Level.OK, "answers")
+
+
+_CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "data folder": _data_folder,
+    "database": _database,
+    "broker": _broker,
+    "model": _model,
+    "senders": _senders,
+    "listener": _listener,
+    "destinations": _destinations,
+}
