@@ -7,6 +7,7 @@ from model.errors import ModelIntegrityError, NoLungError
 from worker.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from worker.embedded.errors import EmbeddedServiceError
 from worker.errors import (
+    FolderError,
     NotFoundError,
     SchemaOutdatedError,
     SettingsError,
@@ -20,6 +21,7 @@ from worker.errors import (
     [
         (SettingsError("x"), ExitCode.SETTINGS),
         (ConfigurationError("x"), ExitCode.SETTINGS),
+        (FolderError("x"), ExitCode.USAGE),
         (RefusedError(Reason.NOT_CHEST, "x"), ExitCode.REFUSED),
         (NoLungError("x"), ExitCode.REFUSED),
         (NotFoundError("x"), ExitCode.NOT_FOUND),

@@ -7,7 +7,13 @@ from enum import IntEnum
 
 from dicom_node.errors import ConfigurationError, PeerUnavailableError, RefusedError
 from model.errors import ConfigError, ModelError, NoLungError, RegistryError
-from worker.errors import NotFoundError, SchemaOutdatedError, SettingsError, TransitionError
+from worker.errors import (
+    FolderError,
+    NotFoundError,
+    SchemaOutdatedError,
+    SettingsError,
+    TransitionError,
+)
 
 
 class ExitCode(IntEnum):
@@ -29,7 +35,7 @@ class ExitCode(IntEnum):
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "Done.",
     ExitCode.FAILED: "It failed, or a check found something wrong; the message says what.",
-    ExitCode.USAGE: "The command line is wrong: unknown command, option or value.",
+    ExitCode.USAGE: "The command line is wrong: unknown command or option, no study in a folder.",
     ExitCode.SETTINGS: "A setting is wrong or missing; the message names its variable.",
     ExitCode.REFUSED: "The input is no chest CT that can be screened; the coded reason says why.",
     ExitCode.NOT_FOUND: "There is no such study.",
@@ -44,6 +50,7 @@ _OURS: tuple[tuple[type[Exception], ExitCode], ...] = (
     (SettingsError, ExitCode.SETTINGS),
     (ConfigurationError, ExitCode.SETTINGS),
     (ConfigError, ExitCode.SETTINGS),
+    (FolderError, ExitCode.USAGE),
     (RefusedError, ExitCode.REFUSED),
     (NoLungError, ExitCode.REFUSED),
     (NotFoundError, ExitCode.NOT_FOUND),

@@ -1,0 +1,36 @@
+from support.command import lungwatch
+
+from worker.db.engine import Database
+
+
+def test_a_new_database_is_upgraded_and_then_current(tmp_path):
+    before = lungwatch("db", "check", data_dir=tmp_path)
+    assert before.code == 9
+    assert "lungwatch db upgrade" in before.stdout
+    assert lungwatch("db", "upgrade", data_dir=tmp_path).code == 0
+    after = lungwatch("db", "check", "--json", data_dir=tmp_path)
+    assert after.code == 0
+    assert after.json["up_to_date"] is True
+
+
+def test_postgresql_is_upgraded_too(postgresql_url):
+    assert lungwatch("db", "upgrade", database_url=postgresql_url).code == 0
+    assert lungwatch("db", "check", database_url=postgresql_url).code == 0
+
+
+def test_a_table_changed_by_hand_is_found(tmp_path):
+    lungwatch("db", "upgrade", data_dir=tmp_path)
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE studies ADD COLUMN mood TEXT")
+    database.close()
+    done = lungwatch("db", "check", data_dir=tmp_path)
+    assert done.code == 9
+    assert "mood" in done.stdout
+
+
+def test_a_database_that_does_not_answer(tmp_path):
+    url = "postgresql+psycopg://nobody:secret@127.0.0.1:1/lungwatch"
+    done = lungwatch("db", "check", database_url=url)
+    assert done.code == 6
+    assert "secret" not in done.stdout + done.stderr

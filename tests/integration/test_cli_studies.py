@@ -1,0 +1,204 @@
+import pytest
+from support.command import lungwatch
+
+from dicom_node.reasons import Reason
+from worker.db import events, screenings, studies
+from worker.db.engine import Database, now
+from worker.db.tables import Delivery, Series, Study
+from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyState
+
+RESULT = {
+    "notice": "Unverified",
+    "model_name": "lungwatch-multitask",
+    "model_version": "0.1.0",
+    "model_sha256": "ab" * 32,
+    "covid_probability": 0.91,
+    "operating_point": 0.5,
+    "positive": True,
+    "screened_slices": [{"index": 0, "sop_instance_uid": "1.2.3.9"}],
+    "slice_probabilities": [0.91],
+    "lesions": [
+        {
+            "segment_number": 1,
+            "tracking_uid": "1.2.3.4",
+            "volume_ml": 12.345,
+            "slices": [3, 4, 5],
+            "laterality": "left",
+            "mean_hu": -512.0,
+            "maximum_diameter_mm": 31.0,
+            "component_count": 1,
+        }
+    ],
+    "total_lesion_volume_ml": 12.345,
+    "lung_volume_ml": 4000.0,
+    "lung_involvement_percent": 0.309,
+    "timings": {"read": 0.5, "predict": 9.0, "encode": 0.7},
+}
+REASON_OF = {
+    StudyState.RECEIVING: Progress.WAITING_TO_SETTLE,
+    StudyState.QUEUED: Progress.WAITING_FOR_WORKER,
+    StudyState.SCREENING: Progress.IN_WORK,
+    StudyState.DELIVERING: Progress.DESTINATION_UNAVAILABLE,
+    StudyState.COMPLETED: Progress.DELIVERED,
+    StudyState.REFUSED: Reason.GANTRY_TILT,
+    StudyState.IGNORED: Progress.NOTHING_TO_SCREEN,
+    StudyState.FAILED: Progress.ATTEMPTS_EXHAUSTED,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Data folder whose database holds one study in each state, the completed one with a result."""
+    folder = tmp_path_factory.mktemp("installation")
+    assert lungwatch("db", "upgrade", data_dir=folder).code == 0
+    database = Database(f"sqlite:///{folder / 'lungwatch.db'}")
+    with database.transaction() as session:
+        for number, state in enumerate(StudyState):
+            study = add_study(session, f"1.2.840.{number}", state)
+            if state is StudyState.COMPLETED:
+                add_result(session, study)
+    database.close()
+    return folder
+
+
+def add_study(session, uid, state):
+    moment = now(session)
+    study = Study(
+        study_instance_uid=uid,
+        state=state,
+        reason=str(REASON_OF[state]),
+        detail="detail of [bold]markup[/bold]",
+        patient_name="Doe^Jane",
+        patient_id="4711",
+        created_at=moment,
+        updated_at=moment,
+    )
+    session.add(study)
+    session.flush()
+    events.record(session, "study_added", study, state=state.value)
+    return study
+
+
+def add_result(session, study):
+    facts = {"modality": "CT", "instance_count": 60}
+    session.add_all(
+        [
+            Series(study_id=study.id, series_instance_uid="1.1", chosen=True, **facts),
+            Series(
+                study_id=study.id,
+                series_instance_uid="1.2",
+                chosen=False,
+                reason=Reason.LOCALIZER.value,
+                **facts,
+            ),
+        ]
+    )
+    screening = screenings.add(session, study, "1.1", "0" * 64)
+    screening.state, screening.result = ScreeningState.SUCCEEDED, RESULT
+    session.add(
+        Delivery(
+            screening_id=screening.id,
+            destination="PACS",
+            kind="sr",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+            sop_instance_uid="2.25.1",
+            series_instance_uid="2.25.2",
+            path="1/sr.dcm",
+            sha256="0" * 64,
+            state=DeliveryState.DELIVERED,
+            attempts=2,
+            next_attempt_at=now(session),
+            delivered_at=now(session),
+        )
+    )
+
+
+def of_state(data, state):
+    (row,) = lungwatch("studies", "list", "--state", state, "--json", data_dir=data).json
+    return row
+
+
+def test_list_shows_every_state_with_its_reason_in_words(data):
+    done = lungwatch("studies", "list", data_dir=data)
+    assert done.code == 0
+    assert [state for state in StudyState if f" {state} " not in done.stdout] == []
+    assert "gantry tilt" in done.stdout
+    assert "a destination does not answer; tried again" in done.stdout
+    assert "0.91 positive" in done.stdout
+    assert "[bold]markup[/bold]" in done.stdout
+
+
+def test_list_as_json(data):
+    rows = lungwatch("studies", "list", "--json", data_dir=data).json
+    assert {row["state"] for row in rows} == {state.value for state in StudyState}
+    (completed,) = [row for row in rows if row["state"] == "completed"]
+    assert completed["covid_probability"] == 0.91
+    assert completed["positive"] is True
+    assert completed["reason_in_words"] == "results delivered"
+
+
+def test_list_is_limited_and_says_so(data):
+    done = lungwatch("studies", "list", "--limit", 2, data_dir=data)
+    assert "--limit" in done.stdout
+    assert len(lungwatch("studies", "list", "--limit", 2, "--json", data_dir=data).json) == 2
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("command", [("list",), ("show", "1.2.840.4")])
+def test_the_patient_is_named_only_when_asked_for(data, command, form):
+    silent = lungwatch("studies", *command, *form, data_dir=data)
+    asked = lungwatch("studies", *command, *form, "--patient", data_dir=data)
+    assert silent.code == asked.code == 0
+    assert "Doe^Jane" not in silent.stdout
+    assert "4711" not in silent.stdout
+    assert "Doe^Jane" in asked.stdout
+    assert "4711" in asked.stdout
+
+
+def test_show_tells_series_result_deliveries_and_history(data):
+    done = lungwatch("studies", "show", "1.2.840.4", data_dir=data)
+    assert done.code == 0
+    for part in ("a localizer", "12.35 mL", "probability 0.910", "PACS", "study added"):
+        assert part in done.stdout
+
+
+def test_show_by_id_as_json(data):
+    completed = of_state(data, "completed")
+    document = lungwatch("studies", "show", completed["id"], "--json", data_dir=data).json
+    assert document["study_instance_uid"] == completed["study_instance_uid"]
+    assert document["lesions"] == RESULT["lesions"]
+    assert [series["reason"] for series in document["series"]] == [None, "localizer"]
+    assert document["deliveries"][0]["attempts"] == 2
+    assert document["events"][0]["event"] == "study_added"
+
+
+def test_show_says_what_to_do_about_a_failure(data):
+    document = lungwatch("studies", "show", of_state(data, "failed")["id"], "--json", data_dir=data)
+    assert "requeue" in document.json["remedy"]
+
+
+def test_a_study_that_is_not_there(data):
+    done = lungwatch("studies", "show", "1.2.3", data_dir=data)
+    assert done.code == 5
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_requeue_takes_a_failed_study_up_again(tmp_path):
+    lungwatch("db", "upgrade", data_dir=tmp_path)
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    with database.transaction() as session:
+        add_study(session, "1.2.3", StudyState.FAILED)
+    assert (
+        lungwatch("studies", "requeue", "1.2.3", "--json", data_dir=tmp_path).json["state"]
+        == StudyState.RECEIVING
+    )
+    with database.reading() as session:
+        study = studies.find(session, "1.2.3")
+        assert (study.state, study.reason) == (StudyState.RECEIVING, Progress.REQUEUED)
+    database.close()
+
+
+def test_a_study_in_work_cannot_be_requeued(data):
+    done = lungwatch("studies", "requeue", of_state(data, "screening")["id"], data_dir=data)
+    assert done.code == 7
+    assert "screening" in done.stderr

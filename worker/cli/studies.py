@@ -1,0 +1,155 @@
+"""`lungwatch studies`: every study in its state, with the reason in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli import output
+from worker.cli.options import JsonOption
+from worker.cli.start import start_command
+from worker.lifecycle import StudyState
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.db.tables import Event, Study
+
+studies_app = typer.Typer(help="List, show and requeue studies.", no_args_is_help=True)
+
+PatientOption = Annotated[
+    bool,
+    typer.Option("--patient", help="Also show what identifies the patient."),
+]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Id from the list, or Study Instance UID.")
+]
+
+_PATIENT_FIELDS = (
+    "patient_name",
+    "patient_id",
+    "accession_number",
+    "study_date",
+    "study_description",
+)
+
+
+@studies_app.command("list")
+def list_(
+    *,
+    state: Annotated[StudyState | None, typer.Option(help="Only studies in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the latest change first.")] = 100,
+    patient: PatientOption = False,
+    json: JsonOption = False,
+) -> None:
+    """List studies in every state, the latest change first."""
+    from worker.bootstrap import open_database
+    from worker.db.studies import list_studies
+
+    with open_database(start_command()).reading() as session:
+        rows = [
+            {**_line(study), **(_patient(study) if patient else {})}
+            for study in list_studies(session, state, limit)
+        ]
+    if json:
+        output.print_json(rows)
+        return
+    columns = ["id", "state", "why", "COVID-19 probability", "changed", "Study Instance UID"]
+    columns += ["patient", "patient id"] if patient else []
+    output.print_table(_count(len(rows), limit), columns, [_cells(row) for row in rows])
+
+
+@studies_app.command()
+def show(study: KeyArgument, *, patient: PatientOption = False, json: JsonOption = False) -> None:
+    """Show one study: its series, result, deliveries and history."""
+    from worker.bootstrap import open_database
+    from worker.cli.study_page import print_study
+    from worker.db.studies import find
+
+    with open_database(start_command()).reading() as session:
+        document = _document(session, find(session, study), patient=patient)
+    if json:
+        output.print_json(document)
+    else:
+        print_study(document)
+
+
+@studies_app.command()
+def requeue(
+    study: KeyArgument,
+    *,
+    rescreen: Annotated[
+        bool,
+        typer.Option("--rescreen", help="Screen again, as a new revision, though a result exists."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Take a study up again that failed, was refused, or is to be delivered again."""
+    from worker.bootstrap import open_database
+    from worker.db import studies
+
+    with open_database(start_command()).transaction() as session:
+        row = studies.find(session, study)
+        studies.requeue(session, row, rescreen=rescreen)
+        line = _line(row)
+    if json:
+        output.print_json(line)
+    else:
+        typer.echo(f"Study {line['id']} is {line['state']} again; the node takes it from here.")
+
+
+def _line(study: Study) -> dict[str, Any]:
+    from worker.explanations import explain
+    from worker.result import study_summary
+
+    result = study.screenings[-1].result if study.screenings else None
+    found = {key: result[key] for key in ("covid_probability", "positive")} if result else {}
+    return {**study_summary(study), "reason_in_words": explain(study.reason).words, **found}
+
+
+def _patient(study: Study) -> dict[str, str]:
+    return {name: getattr(study, name) for name in _PATIENT_FIELDS}
+
+
+def _document(session: Session, study: Study, *, patient: bool) -> dict[str, Any]:
+    from worker.explanations import explain
+    from worker.result import study_document
+
+    return {
+        **study_document(study, _events(session, study)),
+        "reason_in_words": explain(study.reason).words,
+        "remedy": explain(study.reason).remedy,
+        **(_patient(study) if patient else {}),
+    }
+
+
+def _events(session: Session, study: Study) -> list[Event]:
+    from sqlalchemy import select
+
+    from worker.db.tables import Event
+
+    history = select(Event).where(Event.study_id == study.id).order_by(Event.id)
+    return list(session.scalars(history))
+
+
+def _cells(row: dict[str, Any]) -> list[object]:
+    why = row["reason_in_words"]
+    probability = row.get("covid_probability")
+    cells: list[object] = [
+        row["id"],
+        row["state"],
+        f"{why}: {row['detail']}" if row["detail"] else why,
+        "" if probability is None else f"{probability:.2f}{' positive' * row['positive']}",
+        row["updated_at"].split(".")[0].replace("T", " "),
+        row["study_instance_uid"],
+    ]
+    if "patient_name" in row:
+        cells += [row["patient_name"], row["patient_id"]]
+    return cells
+
+
+def _count(shown: int, limit: int) -> str:
+    if shown == limit:
+        return f"The {shown} studies changed last; --limit shows more"
+    return f"{shown} {'study' if shown == 1 else 'studies'}"
