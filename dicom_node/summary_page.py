@@ -119,7 +119,7 @@ def _name_slice(series: CtSeries, index: int) -> str:
 def _draw_figures(draw: ImageDraw.ImageDraw, prediction: Prediction, top: int) -> int:
     left = _PANEL_LEFT
     draw.text((left, top), "COVID-19 probability", _MUTED, _font(15))
-    draw.text((left, top + 18), f"{100 * prediction.covid_probability:.0f} %", _TEXT, _font(52))
+    draw.text((left, top + 18), _percent(prediction.covid_probability), _TEXT, _font(52))
     reached = "reached" if prediction.positive else "not reached"
     status = f"Operating point {100 * prediction.operating_point:.0f} % {reached}"
     draw.text((left, top + 84), status, _AMBER if prediction.positive else _MUTED, _font(14))
@@ -136,6 +136,14 @@ def _draw_figures(draw: ImageDraw.ImageDraw, prediction: Prediction, top: int) -
         draw.text((left + _PANEL_WIDTH, top), value, _TEXT, _font(15), anchor="ra")
         top += 24
     return top + 14
+
+
+def _percent(probability: float) -> str:
+    """Write a probability as a percentage that never claims certainty."""
+    percent = round(100 * probability)
+    if percent in {0, 100}:
+        return "< 1 %" if percent == 0 else "> 99 %"
+    return f"{percent} %"
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, prediction: Prediction, top: int) -> None:
@@ -157,7 +165,8 @@ def _draw_legend(draw: ImageDraw.ImageDraw, prediction: Prediction, top: int) ->
     if not fits:
         rest = prediction.findings[room - 1 :]
         volume = sum(finding.volume_ml for finding in rest)
-        draw.text((left + 22, top), f"{len(rest)} more, {volume:.1f} mL", _MUTED, _font(15))
+        count = sum(finding.component_count for finding in rest)
+        draw.text((left + 22, top), f"{count} more, {volume:.1f} mL", _MUTED, _font(15))
 
 
 def _fit(text: str, size: int) -> str:

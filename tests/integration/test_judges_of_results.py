@@ -20,6 +20,7 @@ from support.synthetic_result import (
     ONE_LESION,
     THREE_LESIONS,
     TINY_LESIONS,
+    Ellipsoid,
     context_of,
     predict,
     read_single_frame_series,
@@ -28,10 +29,12 @@ from support.synthetic_result import (
 
 from dicom_node.ct_series import CtSeries
 from dicom_node.provenance import PredecessorReport
+from dicom_node.reader import read_ct_series
 from dicom_node.results import encode_result
 from dicom_node.summary_page import render_overlay
-from model.prediction import Prediction
+from model.prediction import Laterality, Prediction
 
+SMALL_LESION = (Ellipsoid((0.5, 0.5, 0.4), (1.2, 6, 5), Laterality.LEFT),)
 PREDECESSOR = PredecessorReport("1.2.3.1", "1.2.3.20", Comprehensive3DSRStorage, "1.2.3.21")
 
 
@@ -62,26 +65,34 @@ def lidc(data_dir):
     return read_single_frame_series(data_dir / "series" / "lidc-idri-0001")
 
 
-@pytest.fixture(
-    scope="module",
-    params=["several lesions", "one lesion", "no lesion", "revision", "lidc", "multi-frame"],
-)
+@pytest.fixture(scope="module")
+def legacy_converted(data_dir):
+    """One multi-frame instance with its three slices as frames."""
+    folder = data_dir / "odd" / "enhanced-multiframe"
+    return read_ct_series([folder / "legacy-converted-enhanced-ct.dcm"])
+
+
+@pytest.fixture(scope="module")
+def multi_frame():
+    return tiny_series(multi_frame=True)
+
+
+CASES = {
+    "several lesions": ("philips", THREE_LESIONS, {}),
+    "one lesion": ("philips", ONE_LESION, {}),
+    "no lesion": ("philips", (), {"probability": 0.04}),
+    "revision": ("philips", ONE_LESION, {"revision": 2, "predecessor": PREDECESSOR}),
+    "lidc": ("lidc", THREE_LESIONS, {}),
+    "legacy converted": ("legacy_converted", SMALL_LESION, {}),
+    "multi-frame": ("multi_frame", TINY_LESIONS, {}),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
 def result(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
-    match request.param:
-        case "several lesions":
-            return write(folder, request.getfixturevalue("philips"), THREE_LESIONS)
-        case "one lesion":
-            return write(folder, request.getfixturevalue("philips"), ONE_LESION)
-        case "no lesion":
-            return write(folder, request.getfixturevalue("philips"), (), probability=0.04)
-        case "revision":
-            philips = request.getfixturevalue("philips")
-            return write(folder, philips, ONE_LESION, revision=2, predecessor=PREDECESSOR)
-        case "lidc":
-            return write(folder, request.getfixturevalue("lidc"), THREE_LESIONS)
-        case _:
-            return write(folder, tiny_series(multi_frame=True), TINY_LESIONS)
+    series, lesions, changes = CASES[request.param]
+    folder = tmp_path_factory.mktemp(series)
+    return write(folder, request.getfixturevalue(series), lesions, **changes)
 
 
 def lesion_mask_of(segments, series: CtSeries) -> np.ndarray:
