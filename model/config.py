@@ -106,7 +106,8 @@ class NetworkConfig(_JsonConfig):
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tasks", tuple(task for task in Task if task in set(self.tasks)))
+        chosen = {Task(task) for task in self.tasks}
+        object.__setattr__(self, "tasks", tuple(task for task in Task if task in chosen))
         object.__setattr__(self, "normalisation", Normalisation(self.normalisation))
         object.__setattr__(self, "classifier_units", tuple(self.classifier_units))
         _require(
@@ -183,6 +184,9 @@ class TrainingConfig(_JsonConfig):
         Smoothing term `s` of the Dice loss, in pixels.
     segmentation_warm_up_steps
         Steps over which the Dice loss grows to full weight.
+    reconstruction_samples
+        Samples of each batch, the first ones of its random order, that give the reconstruction
+        loss; 0 means all, as in the paper. A part of them estimates the same mean at less cost.
     empty_mask_sources
         Sources whose non-COVID images count as images with an empty lesion mask; all other
         images without a mask give no segmentation loss.
@@ -203,6 +207,7 @@ class TrainingConfig(_JsonConfig):
     averaging: float = 0.0
     dice_smoothing: float = 1.0
     segmentation_warm_up_steps: int = 0
+    reconstruction_samples: int = 0
     empty_mask_sources: tuple[str, ...] = ()
     source_shares: tuple[tuple[str, float], ...] = ()
 
@@ -219,7 +224,12 @@ class TrainingConfig(_JsonConfig):
         object.__setattr__(self, "source_shares", shares)
         for name in ("batch_size", "epochs", "patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("steps_per_epoch", "segmentation_warm_up_steps", "dice_smoothing"):
+        for name in (
+            "steps_per_epoch",
+            "segmentation_warm_up_steps",
+            "reconstruction_samples",
+            "dice_smoothing",
+        ):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
         _require(self.learning_rate > 0, "learning_rate must be positive")
         _require(0 <= self.averaging < 1, "averaging must lie in [0, 1)")

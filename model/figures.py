@@ -78,20 +78,16 @@ def measure_figures(
             if chosen.size:
                 on = f"{source.value}, slices"
                 figures.append(_mean(name, on, hit[chosen].astype(float), patients[chosen]))
-        masked = [index for index in members if samples[index].mask is not None]
-        if masked:
-            values = [dice(_mask(samples[index]), lesions[index]) for index in masked]
-            figures.append(_mean("Dice", source.value, np.array(values), patients[masked]))
+        masks = {int(index): samples[int(index)].mask for index in members}
+        scores = {i: dice(mask, lesions[i]) for i, mask in masks.items() if mask is not None}
+        if scores:
+            values = np.array(list(scores.values()))
+            figures.append(_mean("Dice", source.value, values, patients[list(scores)]))
         elif not truth[members].any():
             share = lesions[members].mean(axis=(1, 2))
             on = f"{source.value}, no lesion drawn"
             figures.append(_mean("share called lesion", on, share, patients[members]))
     return tuple(figures)
-
-
-def _mask(sample: Sample) -> NDArray[np.bool_]:
-    assert sample.mask is not None  # noqa: S101 - chosen by the caller
-    return sample.mask
 
 
 def _auc(

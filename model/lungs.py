@@ -23,7 +23,7 @@ BODY_ABOVE_HU = -500
 GAS_BELOW_HU = -965
 AIRWAY_BELOW_HU = -940
 WORKING_SPACING_MM = 2.8
-CLOSING_RADIUS_MM = 14.0
+CLOSING_RADIUS_MM = 20.0
 LARGEST_AIRWAY_MM2 = 800.0
 SMALLEST_SLICE_AREA_MM2 = 1000.0
 SMALLEST_REGION_SHARE = 0.08
@@ -137,8 +137,7 @@ def _lung_regions(images: NDArray[np.int16], air: NDArray[np.bool_]) -> NDArray[
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     large = np.flatnonzero(sizes >= max(1, SMALLEST_REGION_SHARE * sizes.max()))
-    medians = ndimage.median(images, labels, large)
-    lung = [label for label, median in zip(large, medians, strict=True) if median > GAS_BELOW_HU]
+    lung = [label for label in large if np.median(images[labels == label]) > GAS_BELOW_HU]
     keep = np.zeros(count + 1, np.bool_)
     if lung:
         floor = SMALLEST_REGION_SHARE * max(sizes[label] for label in lung)
@@ -185,7 +184,8 @@ def _close(sides: NDArray[np.uint8], spacing: tuple[float, float]) -> NDArray[np
         contours, _ = cv2.findContours(lung, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         filled = cv2.drawContours(np.zeros_like(padded), contours, -1, 1, cv2.FILLED)
         # Where both closings reach, the voxel stays with the lung it was found in.
-        closed[(filled > 0) & (closed == Side.NONE) & np.isin(padded, (Side.NONE, side))] = side
+        free = (closed == Side.NONE) & ((padded == Side.NONE) | (padded == side))
+        closed[(filled > 0) & free] = side
     return closed[pad:-pad, pad:-pad]
 
 
@@ -231,6 +231,6 @@ def _to_grid(sides: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[n
     for source, target in zip(sides, full, strict=True):
         if source.any():
             for side in (Side.RIGHT, Side.LEFT):
-                plane = (source == side).astype(np.float32)
-                target[cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) >= 0.5] = side
+                plane = (source == side).astype(np.uint8) * np.uint8(255)
+                target[cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) > 127] = side
     return full

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from model.dataset import Split
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -66,8 +68,8 @@ share: {shares}. Slices of one real study resemble each other more, so real stud
 and the operating point may lie elsewhere for them.
 
 ## Limits
-- Trained on {training} images from four sources, two of which hold one class only; a class that is
-  tied to a source invites a shortcut, so read the figures per source. Only COVID-CT has both classes.
+- Trained on {training} images from few sources, most of which hold one class only; a class that is
+  tied to a source invites a shortcut, so read the figures per source.
 - Figures cut from papers are not CT series: windows, crops and marks differ, and only
   tens of training slices came in Hounsfield units.
 - The non-COVID images hold other disease; it was not trained to tell COVID-19 from a given one.
@@ -91,7 +93,7 @@ class CardFacts:
 def write_card(facts: CardFacts) -> str:
     """Return the model card as Markdown."""
     manifest, samples = facts.manifest, facts.samples
-    training = [sample for sample in samples if sample.split == "train"]
+    training = [sample for sample in samples if sample.split is Split.TRAIN]
     return _CARD.format(
         title=f"{manifest.name} {manifest.version}",
         licence=manifest.licence,
@@ -120,7 +122,7 @@ def _count_rows(samples: Sequence[Sample]) -> list[str]:
     rows = []
     for group in groups:
         splits = [sample.split for sample in samples if sample.group == group]
-        rows.append(f"| {group} | {splits.count('train')} | {splits.count('validation')} |")
+        rows.append(f"| {group} | {splits.count(Split.TRAIN)} | {splits.count(Split.VALIDATION)} |")
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import keras
 from keras import layers
 
@@ -42,6 +44,36 @@ def build_network(config: NetworkConfig) -> keras.Model:
     if Task.CLASSIFICATION in config.tasks:
         outputs[Task.CLASSIFICATION.value] = _classifier(levels[-1], config)
     return keras.Model(image, outputs, name="multitask")
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The parts of a network as models of their own, with the same variables.
+
+    Attributes
+    ----------
+    encoder
+        From images to the feature maps of all levels, the finest first.
+    heads
+        By task, from those maps to the task's output.
+    """
+
+    encoder: keras.Model
+    heads: dict[Task, keras.Model]
+
+
+def split_network(network: keras.Model, config: NetworkConfig) -> Branches:
+    """Split a network where encoder and tasks meet, so that each runs on the samples it needs."""
+    levels = [
+        network.get_layer(f"encoder_{level + 1}_conv_2_relu").output for level in range(LEVELS)
+    ]
+    return Branches(
+        encoder=keras.Model(network.input, levels, name="encoder"),
+        heads={
+            task: keras.Model(levels, network.get_layer(task.value).output, name=f"{task}_head")
+            for task in config.tasks
+        },
+    )
 
 
 def _convolution(

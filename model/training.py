@@ -17,7 +17,7 @@ from model.config import Schedule, Task
 from model.dataset import Split
 from model.errors import TrainingError
 from model.losses import Targets, multitask_losses
-from model.network import build_network
+from model.network import build_network, split_network
 from model.pipeline import epoch_steps, training_batches
 from model.validation import validate
 from model.weights_file import load_weights, save_weights
@@ -74,6 +74,7 @@ class Trainer:
         self.network = build_network(config.network)
         if start_from is not None:
             load_weights(self.network, start_from)
+        self.branches = split_network(self.network, config.network)
         self.steps = epoch_steps(self.training, config)
         self.optimizer = keras.optimizers.Adam(_learning_rate(config, self.steps))
         self.optimizer.build(self.network.trainable_variables)
@@ -139,8 +140,7 @@ class Trainer:
 
     def _train_step(self, targets: Targets, segmentation_weight: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs = self.network(targets.image, training=True)
-            losses = multitask_losses(targets, outputs, self.config.dice_smoothing)
+            losses = self._losses(targets)
             weighted = [
                 loss * segmentation_weight if name == Task.SEGMENTATION else loss
                 for name, loss in losses.items()
@@ -151,6 +151,25 @@ class Trainer:
         momentum = self.config.averaging
         for mean, weight in zip(self.average, self.network.weights, strict=True):
             mean.assign(momentum * mean + (1 - momentum) * tf.convert_to_tensor(weight))
+        return losses
+
+    def _losses(self, targets: Targets) -> dict[str, tf.Tensor]:
+        """Run each branch on the samples it learns from, and take its loss.
+
+        A decoder takes twice the encoder's time, and most samples have no mask.
+        """
+        levels = self.branches.encoder(targets.image, training=True)
+        size = tf.shape(targets.has_mask)[0]
+        drawn = {
+            Task.RECONSTRUCTION: tf.range(self.config.reconstruction_samples or size),
+            Task.SEGMENTATION: tf.where(_with_mask_or_first(targets.has_mask))[:, 0],
+            Task.CLASSIFICATION: tf.range(size),
+        }
+        losses: dict[str, tf.Tensor] = {}
+        for task, head in self.branches.heads.items():
+            output = head([tf.gather(level, drawn[task]) for level in levels], training=True)
+            subset = Targets(*(tf.gather(part, drawn[task]) for part in targets))
+            losses |= multitask_losses(subset, {task: output}, self.config.dice_smoothing)
         return losses
 
     def _validate(self) -> dict[str, float]:
@@ -189,6 +208,12 @@ def _learning_rate(
     return keras.optimizers.schedules.CosineDecay(
         config.learning_rate, decay_steps=config.epochs * steps, alpha=0.02
     )
+
+
+def _with_mask_or_first(has_mask: tf.Tensor) -> tf.Tensor:
+    """Choose the samples with a mask; without any the first, since no branch runs on nothing."""
+    first = tf.one_hot(0, tf.shape(has_mask)[0])
+    return tf.logical_or(has_mask > 0, tf.logical_and(first > 0, tf.reduce_all(has_mask == 0)))
 
 
 def _warm_up(step: int, steps: int) -> float:

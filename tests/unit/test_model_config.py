@@ -1,0 +1,62 @@
+"""Settings of network and training: round trip and refusal."""
+
+import pytest
+
+from model.config import (
+    AugmentationConfig,
+    NetworkConfig,
+    Normalisation,
+    Schedule,
+    Task,
+    TrainingConfig,
+)
+from model.errors import ConfigError
+
+
+def test_defaults_are_the_papers():
+    config = TrainingConfig()
+    assert (config.network.input_size, config.network.base_filters) == (256, 64)
+    assert config.network.tasks == (Task.RECONSTRUCTION, Task.SEGMENTATION, Task.CLASSIFICATION)
+    assert config.network.normalisation is Normalisation.NONE
+    assert config.network.classifier_units == (128, 64)
+    assert config.network.dropout == 0.5
+    assert (config.batch_size, config.learning_rate) == (4, 1e-4)
+    assert (config.epochs, config.patience) == (500, 35)
+
+
+def test_json_round_trip_keeps_every_setting():
+    config = TrainingConfig(
+        network=NetworkConfig(input_size=64, base_filters=4, tasks=(Task.CLASSIFICATION,)),
+        augmentation=AugmentationConfig(noise=0.5),
+        schedule=Schedule.COSINE,
+        empty_mask_sources=("luna-noncovid",),
+        source_shares=(("covid-ct/covid", 0.5), ("covid-ct/non-covid", 0.5)),
+    )
+    assert TrainingConfig.from_json(config.to_json()) == config
+
+
+def test_order_of_tasks_does_not_make_another_network():
+    forward = NetworkConfig(tasks=(Task.SEGMENTATION, Task.CLASSIFICATION))
+    assert forward == NetworkConfig(tasks=(Task.CLASSIFICATION, Task.SEGMENTATION))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON"),
+        ("[]", "JSON object"),
+        ('{"learning_rat": 1}', "no setting learning_rat"),
+        ('{"network": {"input_size": 100}}', "multiple of 32"),
+        ('{"network": {"tasks": []}}', "at least one task"),
+        ('{"network": {"tasks": ["detection"]}}', "detection"),
+        ('{"network": {"normalisation": "group"}}', "group"),
+        ('{"learning_rate": 0}', "learning_rate"),
+        ('{"batch_size": 0}', "batch_size"),
+        ('{"batch_size": "four"}', "TrainingConfig"),
+        ('{"augmentation": {"noise": -1}}', "noise"),
+        ('{"source_shares": [["a", -1]]}', "source_shares"),
+    ],
+)
+def test_wrong_settings_are_named(text, says):
+    with pytest.raises(ConfigError, match=says):
+        TrainingConfig.from_json(text)
