@@ -14,21 +14,16 @@ if TYPE_CHECKING:
 
 
 def settles_at(last_received_at: datetime, settle_seconds: float) -> datetime:
-    """Give the moment from which a study without further instances counts as complete."""
-    return last_received_at + timedelta(seconds=settle_seconds)
-
-
-def is_settled(last_received_at: datetime, now: datetime, settle_seconds: float) -> bool:
-    """Tell whether nothing has arrived for the settle time.
+    """Give the moment from which a study without further instances counts as complete.
 
     Parameters
     ----------
-    last_received_at, now
-        Both aware of their time zone, or both naive.
+    last_received_at
+        When the last instance came.
     settle_seconds
         How long a study must be quiet; DICOM has no "study complete" message for C-STORE.
     """
-    return now >= settles_at(last_received_at, settle_seconds)
+    return last_received_at + timedelta(seconds=settle_seconds)
 
 
 def group_by_series(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from pydicom.uid import UID
 
 from dicom_node.contexts import (
-    CT_SOP_CLASSES,
     CT_TRANSFER_SYNTAXES,
     RESULT_TRANSFER_SYNTAXES,
     STORED_ONLY_TRANSFER_SYNTAXES,
@@ -23,6 +22,7 @@ from dicom_node.contexts import (
     sop_class_name,
 )
 from dicom_node.provenance import RESULT_SOP_CLASSES
+from dicom_node.sop_classes import CT_SOP_CLASSES
 from dicom_node.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:

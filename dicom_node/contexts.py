@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from pydicom.uid import (
     JPEG2000,
     UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -20,12 +18,13 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
-    LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
 )
 from pynetdicom import AllStoragePresentationContexts, register_uid
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
+
+from dicom_node.sop_classes import CT_SOP_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,12 +53,6 @@ STORED_ONLY_TRANSFER_SYNTAXES: tuple[UID, ...] = (
     JPEG2000,
     JPEGExtended12Bit,
     JPEGBaseline8Bit,
-)
-
-CT_SOP_CLASSES: tuple[UID, ...] = (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
 )
 
 # What pydicom's dictionary does not name: supplements younger than it, and the private classes

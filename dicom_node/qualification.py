@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import (
     UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
 )
 
 from dicom_node.anatomy import check_region
@@ -19,15 +16,12 @@ from dicom_node.errors import RefusedError
 from dicom_node.geometry import FrameStack, GeometryTolerances, axial_planes, stack_frames
 from dicom_node.limits import ReadLimits
 from dicom_node.reasons import Reason
+from dicom_node.sop_classes import CT_SOP_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.header import InstanceHeader
-
-CT_SOP_CLASSES = frozenset(
-    {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
-)
 
 # Words that mean a projection or a map instead of slices of the patient. The description is
 # asked for less: it also says "low dose".

@@ -7,7 +7,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from worker.errors import SchemaOutdatedError
+from worker.errors import SchemaOutdatedError, SettingsError
+from worker.settings import PREFIX
 
 if TYPE_CHECKING:
     from dicom_node.config import Destination, ListenerConfig
@@ -49,9 +50,20 @@ def open_database(settings: Settings) -> Database:
 
 
 def listener_config(settings: Settings) -> ListenerConfig:
-    """Configure the listener."""
+    """Configure the listener.
+
+    Raises
+    ------
+    SettingsError
+        If nobody may send.
+    """
     from dicom_node.config import ListenerConfig
 
+    if not settings.allowed_calling_ae_titles:
+        raise SettingsError(
+            f"{PREFIX}ALLOWED_CALLING_AE_TITLES is not set: list the AE titles that may send, "
+            "separated by commas, or * for everybody."
+        )
     return ListenerConfig(
         ae_title=settings.ae_title,
         host=settings.listen_host,
@@ -173,6 +185,8 @@ def load_predictor(settings: Settings) -> Predictor:
 
 def job_config(settings: Settings) -> JobConfig:
     """Tell a job what it needs to know of the installation."""
+    from zoneinfo import ZoneInfo
+
     from worker.job import JobConfig
 
     return JobConfig(
@@ -181,6 +195,7 @@ def job_config(settings: Settings) -> JobConfig:
         destinations=tuple(d.name for d in destinations(settings)),
         equipment=equipment(settings),
         uid_root=settings.uid_root,
+        timezone=ZoneInfo(settings.timezone),
         lease_seconds=settings.lease_seconds,
         deadline_seconds=settings.screening_deadline_seconds,
         maximum_attempts=settings.maximum_attempts,

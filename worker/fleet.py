@@ -39,7 +39,7 @@ def run_workers(settings: Settings) -> int:
 
 def add_workers(supervisor: Supervisor, settings: Settings, environment: Mapping[str, str]) -> None:
     """Add this machine's workers to a supervisor, each as a process of its own."""
-    for number, own in enumerate(_environments(settings)):
+    for number, own in enumerate(worker_environments(settings)):
         supervisor.add(
             f"worker-{number}",
             [sys.executable, "-m", "worker.cli.main", "worker"],
@@ -48,7 +48,7 @@ def add_workers(supervisor: Supervisor, settings: Settings, environment: Mapping
         )
 
 
-def _environments(settings: Settings) -> list[dict[str, str]]:
+def worker_environments(settings: Settings) -> list[dict[str, str]]:
     """Give for each worker process what its environment has beside ours.
 
     Without GPUs the workers share the cores evenly, or each would start threads for all.

@@ -11,8 +11,8 @@ from pydicom.filereader import read_file_meta_info
 from dicom_node.errors import RefusedError
 from dicom_node.header import read_header
 from dicom_node.provenance import is_own_result
-from dicom_node.qualification import CT_SOP_CLASSES
 from dicom_node.reasons import Reason
+from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.db import events, studies
 from worker.db.studies import Disposition, Receipt
 

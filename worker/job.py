@@ -22,6 +22,7 @@ from worker.screening import screen
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from zoneinfo import ZoneInfo
 
     from dicom_node.provenance import Equipment, ResultIdentity
     from dicom_node.results import EncodedObject
@@ -45,8 +46,8 @@ class JobConfig:
         Where received instances lie and encoded results go.
     destinations
         Names of the destinations results are put into the outbox for.
-    equipment, uid_root
-        For the result objects.
+    equipment, uid_root, timezone
+        For the result objects; workers that share a database must share these.
     lease_seconds, deadline_seconds, maximum_attempts
         Lease of a claim, the longest a screening may take, and when to give up.
     """
@@ -56,6 +57,7 @@ class JobConfig:
     destinations: tuple[str, ...]
     equipment: Equipment
     uid_root: str
+    timezone: ZoneInfo
     lease_seconds: float
     deadline_seconds: float
     maximum_attempts: int
@@ -123,7 +125,7 @@ class ScreeningJob:
                 identity=identity,
                 model=self._predictor.model_version,
                 # The clock on the wall of the department, as in every other object of the study.
-                created_at=origin.created_at.astimezone(),
+                created_at=origin.created_at.astimezone(self._config.timezone),
                 equipment=self._config.equipment,
                 revision=origin.revision,
                 predecessor=results.predecessor_report(origin, session),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from dicom_node.assembly import group_by_series
 from dicom_node.errors import RefusedError
@@ -146,7 +147,7 @@ class FolderScreening:
         return ResultContext(
             identity=identity,
             model=bootstrap.registry(settings).get(settings.model or "").model_version,
-            created_at=datetime.now(UTC).astimezone(),
+            created_at=datetime.now(ZoneInfo(settings.timezone)),
             equipment=bootstrap.equipment(settings),
             uid_root=settings.uid_root,
         )

@@ -6,19 +6,11 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from support.ct_headers import make_series
 
-from dicom_node.assembly import group_by_series, is_settled, series_digest_of_headers, settles_at
+from dicom_node.assembly import group_by_series, series_digest_of_headers, settles_at
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("quiet_seconds", "settled"), [(0, False), (59.9, False), (60, True), (600, True), (-5, False)]
-)
-def test_a_study_settles_after_its_quiet_time(quiet_seconds, settled):
-    assert is_settled(NOON, NOON + timedelta(seconds=quiet_seconds), 60) is settled
 
 
 def test_the_moment_of_settling_is_known_before():

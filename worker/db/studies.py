@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, or_, select
 
+from dicom_node.assembly import settles_at
 from dicom_node.reasons import Reason
 from worker.db import deliveries, events, screenings
 from worker.db.engine import now
@@ -123,7 +123,7 @@ def add_instance(
 
 def ct_received(session: Session, study: Study, settle_seconds: float) -> None:
     """Let a study wait for more of its CT: it settles when nothing has come for a while."""
-    study.assemble_at = now(session) + timedelta(seconds=settle_seconds)
+    study.assemble_at = settles_at(now(session), settle_seconds)
     if study.state is not StudyState.RECEIVING:
         events.move(session, study, StudyEvent.CT_RECEIVED, Progress.WAITING_TO_SETTLE)
 

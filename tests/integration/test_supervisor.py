@@ -1,0 +1,85 @@
+"""Child processes under the supervisor: restarted, stopped in order, gone with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from support.system import wait_until
+
+from worker.loops import Loop
+from worker.supervisor import Supervisor
+
+CHILD = """
+import os, signal, sys, time
+from worker.supervisor import end_with_supervisor
+def stop(*_):
+    open(sys.argv[1], "a").write(f"{sys.argv[2]} stopped\\n"); sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+end_with_supervisor()
+open(sys.argv[1], "a").write(f"{sys.argv[2]} {os.getpid()}\\n")
+while True: time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def journal(tmp_path):
+    path = tmp_path / "journal"
+    path.touch()
+    return path
+
+
+def child(journal, name):
+    return [sys.executable, "-c", CHILD, str(journal), name]
+
+
+def lines(journal):
+    return journal.read_text().splitlines()
+
+
+def test_a_killed_child_is_started_again_and_all_stop_in_order(journal):
+    supervisor = Supervisor()
+    for name in ("first", "second"):
+        supervisor.add(name, child(journal, name), os.environ)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    wait_until("both children", lambda: len(lines(journal)) == 2, 20)
+    pid = next(int(line.split()[1]) for line in lines(journal) if line.startswith("second"))
+    os.kill(pid, signal.SIGKILL)
+    wait_until("the second child again", lambda: len(lines(journal)) == 3, 20)
+    assert lines(journal)[-1].startswith("second")
+    supervisor.stop()
+    thread.join(20)
+    assert lines(journal)[-2:] == ["first stopped", "second stopped"]
+
+
+def test_children_end_with_a_killed_supervisor(journal):
+    program = (
+        "import os, sys; from worker.supervisor import Supervisor; s = Supervisor();"
+        "s.add('only', sys.argv[1:], os.environ); s.run()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, *child(journal, "only")])
+    wait_until("the child", lambda: lines(journal), 20)
+    parent.kill()
+    parent.wait()
+    wait_until("the child's end", lambda: lines(journal)[-1] == "only stopped", 20)
+
+
+def test_a_loop_survives_a_failing_round_and_can_be_woken():
+    rounds = []
+
+    def one_round() -> int:
+        rounds.append(time.monotonic())
+        if len(rounds) == 1:
+            raise ConnectionError("the database is away")
+        return 0
+
+    loop = Loop("test", one_round, pause_seconds=3600)
+    loop.start()
+    wait_until("the first round", lambda: len(rounds) == 1, 5)
+    loop.wake()
+    wait_until("the second round", lambda: len(rounds) == 2, 5)
+    loop.stop(timeout=5)
