@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLATTENED_KERNEL = "classification_dense_1/kernel"
+CLASSIFIER_BIAS = "classification_conv/bias"
+CLASSIFIER_SHIFT = "classification_conv_norm/beta"
 
 
 def save_weights(network: keras.Model, path: Path) -> None:
@@ -43,31 +46,27 @@ def load_weights(network: keras.Model, path: Path) -> None:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            for name, variable in _named(network):
-                if name not in arrays.files:
-                    raise RegistryError(f"{path}: has no weights for {name}")
-                variable.assign(_fitted(arrays[name], tuple(variable.shape), f"{path}: {name}"))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            stored = {name: arrays[name] for name in arrays.files}
+    except (AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise RegistryError(f"{path}: not a weights file: {error}") from error
+    maps = len(stored.get(CLASSIFIER_BIAS, ())) or len(stored.get(CLASSIFIER_SHIFT, ()))
+    for name, variable in _named(network):
+        if name not in stored:
+            raise RegistryError(f"{path}: has no weights for {name}")
+        values, shape = stored[name], tuple(variable.shape)
+        if values.shape != shape and name == FLATTENED_KERNEL and values.shape[1] == shape[1]:
+            values = resample_flattened_kernel(values, shape[0], maps)
+        if values.shape != shape:
+            raise RegistryError(
+                f"{path}: {name} has shape {values.shape}, the network needs {shape}"
+            )
+        variable.assign(values)
 
 
-def _named(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    for layer in network.layers:
-        for variable in layer.variables:
-            if "seed" not in variable.name:  # the state of dropout's generator is no weight
-                yield f"{layer.name}/{variable.name}", variable
-
-
-def _fitted(values: NDArray[np.float32], shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
-    if values.shape == shape:
-        return values
-    if name.endswith(FLATTENED_KERNEL) and values.shape[1] == shape[1]:
-        return resample_flattened_kernel(values, shape[0])
-    raise RegistryError(f"{name} has shape {values.shape}, the network needs {shape}")
-
-
-def resample_flattened_kernel(kernel: NDArray[np.float32], inputs: int) -> NDArray[np.float32]:
-    """Adapt a dense kernel behind a flattened square map to a map of another size.
+def resample_flattened_kernel(
+    kernel: NDArray[np.float32], inputs: int, maps: int
+) -> NDArray[np.float32]:
+    """Adapt a dense kernel behind a flattened square map to a larger map.
 
     Parameters
     ----------
@@ -75,6 +74,8 @@ def resample_flattened_kernel(kernel: NDArray[np.float32], inputs: int) -> NDArr
         Array of (size * size * maps, units).
     inputs
         Rows wanted: the new size squared, times the same number of maps.
+    maps
+        Number of feature maps before they were flattened.
 
     Returns
     -------
@@ -87,14 +88,17 @@ def resample_flattened_kernel(kernel: NDArray[np.float32], inputs: int) -> NDArr
     RegistryError
         If the new size is not a whole multiple of the old one.
     """
-    factor = round((inputs / kernel.shape[0]) ** 0.5)
-    if factor < 1 or factor**2 * kernel.shape[0] != inputs:
+    size = math.isqrt(kernel.shape[0] // max(maps, 1))
+    factor = math.isqrt(inputs // kernel.shape[0])
+    if size * size * maps != kernel.shape[0] or factor**2 * kernel.shape[0] != inputs:
         raise RegistryError(f"{kernel.shape[0]} inputs cannot be resampled to {inputs}")
-    # The maps of any of our networks are square with an even count of positions up to 64.
-    for size in range(64, 0, -1):
-        maps, rest = divmod(kernel.shape[0], size * size)
-        if rest == 0 and maps >= 1:
-            break
     grid = kernel.reshape(size, size, maps, -1)
     grown = grid.repeat(factor, axis=0).repeat(factor, axis=1) / np.float32(factor**2)
     return grown.reshape(inputs, -1)
+
+
+def _named(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    for layer in network.layers:
+        for variable in layer.variables:
+            if "seed" not in variable.name:  # the state of dropout's generator is no weight
+                yield f"{layer.name}/{variable.name}", variable

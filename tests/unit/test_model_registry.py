@@ -1,0 +1,110 @@
+"""The registry: which version is meant, and that other weights are never loaded."""
+
+import dataclasses
+import json
+
+import pytest
+
+from model.config import NetworkConfig
+from model.errors import ModelIntegrityError, RegistryError
+from model.pooling import Calibration, Pooling
+from model.registry import Manifest, Registry, file_sha256, read_entry
+
+
+def _write(root, name="net", version="1.0.0", weights=b"weights", **changes):
+    folder = root / f"{name}-{version}"
+    folder.mkdir(parents=True)
+    (folder / "weights.npz").write_bytes(weights)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        sha256=file_sha256(folder / "weights.npz"),
+        network=NetworkConfig(input_size=64, base_filters=4),
+        calibration=Calibration(0.5, -0.1),
+        pooling=Pooling(0.3),
+        operating_point=0.4,
+        lesion_threshold=0.5,
+        licence="CC BY-NC 4.0",
+        data="drawn",
+    )
+    (folder / "manifest.json").write_text(dataclasses.replace(manifest, **changes).to_json())
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path):
+    _write(tmp_path / "shipped", version="0.9.0", weights=b"old")
+    _write(tmp_path / "shipped", version="0.10.0", weights=b"new")
+    _write(tmp_path / "site", name="own", version="3.0.0", weights=b"own")
+    return Registry([tmp_path / "site", tmp_path / "absent"], shipped=tmp_path / "shipped")
+
+
+def test_manifest_round_trip(tmp_path):
+    folder = _write(tmp_path)
+    manifest = read_entry(folder).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.network.input_size == 64
+    assert manifest.calibration == Calibration(0.5, -0.1)
+
+
+def test_every_version_of_every_root_is_listed(registry):
+    assert [entry.title for entry in registry.list()] == ["net-0.10.0", "net-0.9.0", "own-3.0.0"]
+
+
+def test_versions_are_found_by_title_name_and_sha256(registry):
+    assert registry.get("net-0.9.0").manifest.version == "0.9.0"
+    assert registry.get("net").manifest.version == "0.10.0"
+    assert registry.get("own").title == "own-3.0.0"
+    sha256 = registry.get("net-0.9.0").manifest.sha256
+    assert registry.get(sha256[:12]).title == "net-0.9.0"
+    assert registry.get("net-0.9.0").model_version.sha256 == sha256
+
+
+def test_an_absent_version_says_which_there_are(registry):
+    with pytest.raises(RegistryError, match=r"no model net-2.*net-0\.10\.0"):
+        registry.get("net-2")
+
+
+def test_one_name_for_two_sets_of_weights_is_ambiguous(tmp_path):
+    _write(tmp_path / "a", weights=b"a")
+    _write(tmp_path / "b", weights=b"b")
+    with pytest.raises(RegistryError, match="ambiguous"):
+        Registry([tmp_path / "b"], shipped=tmp_path / "a").get("net-1.0.0")
+
+
+def test_tampered_weights_are_refused(tmp_path):
+    folder = _write(tmp_path)
+    assert read_entry(folder).verified_weights().read_bytes() == b"weights"
+    (folder / "weights.npz").write_bytes(b"Weights")
+    with pytest.raises(ModelIntegrityError, match="install the version again"):
+        read_entry(folder).verified_weights()
+
+
+def test_absent_weights_are_refused(tmp_path):
+    folder = _write(tmp_path)
+    (folder / "weights.npz").unlink()
+    with pytest.raises(RegistryError, match="cannot be read"):
+        read_entry(folder).verified_weights()
+
+
+@pytest.mark.parametrize("change", [{"network": {"input_size": 5}}, {"pooling": {}}, {"x": 1}])
+def test_a_manifest_that_does_not_fit_is_named(tmp_path, change):
+    path = _write(tmp_path) / "manifest.json"
+    values = json.loads(path.read_text()) | change
+    if change == {"pooling": {}}:
+        del values["operating_point"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(RegistryError, match=r"manifest\.json"):
+        read_entry(path.parent)
+
+
+def test_shipped_versions_are_whole():
+    entries = Registry().list()
+    assert entries, "the package ships a network"
+    for entry in entries:
+        assert entry.folder.name == entry.title
+        size = sum(file.stat().st_size for file in entry.folder.iterdir())
+        assert entry.verified_weights().is_file()
+        assert size < 20e6
+        assert "non-commercial" in entry.manifest.licence.lower()
+        assert entry.manifest.sha256 in entry.model_card
