@@ -39,8 +39,13 @@ def text(dataset: Dataset, keyword: str) -> str:
     if found is None:
         return ""
     if isinstance(found, MultiValue | list | tuple):
-        return "\\".join(str(item).strip() for item in found)
-    return str(found).strip(" \0")
+        return "\\".join(_clean(item) for item in found)
+    return _clean(found)
+
+
+def _clean(item: object) -> str:
+    """Drop padding, and what databases and JSON cannot hold: NUL and halves of surrogate pairs."""
+    return str(item).replace("\0", "").encode("utf-8", "replace").decode().strip()
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:

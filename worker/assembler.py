@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from dicom_node.assembly import series_digest_of_headers
 from dicom_node.header import InstanceHeader
 from dicom_node.series import select_series
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from dicom_node.series import SelectionPolicy, StudySelection
     from worker.db.engine import Database
     from worker.db.tables import Study
+
+log = structlog.get_logger(__name__)
 
 
 class Assembler:
@@ -40,11 +45,26 @@ class Assembler:
         with self._database.reading() as session:
             due = studies.settled(session)
         for study_id in due:
-            with self._database.transaction() as session:
-                study = studies.lock(session, study_id)
-                if study.state is StudyState.RECEIVING:
-                    self._assemble(session, study)
+            try:
+                self._judge(study_id)
+            except (InterfaceError, OperationalError):
+                raise
+            except Exception as error:
+                # One study that cannot be judged must not hold up the others.
+                log.exception("study_not_assembled", study=study_id)
+                self._fail(study_id, f"{type(error).__name__} while its series were judged")
         return len(due)
+
+    def _judge(self, study_id: int) -> None:
+        with self._database.transaction() as session:
+            study = studies.lock(session, study_id)
+            if study.state is StudyState.RECEIVING:
+                self._assemble(session, study)
+
+    def _fail(self, study_id: int, detail: str) -> None:
+        with self._database.transaction() as session:
+            study = studies.lock(session, study_id)
+            events.move(session, study, StudyEvent.FAILED, Progress.PROCESSING_ERROR, detail)
 
     def _assemble(self, session: Session, study: Study) -> None:
         instances = studies.assembly_candidates(session, study)

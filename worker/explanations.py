@@ -72,6 +72,11 @@ PROGRESS: Mapping[Progress, Explanation] = {
         "screening failed too often",
         "The detail holds the last error. Mend its cause, then `lungwatch studies requeue`.",
     ),
+    Progress.PROCESSING_ERROR: Explanation(
+        "Lungwatch itself failed on it",
+        "Nothing is lost. The node's log has the cause: please report it, then "
+        "`lungwatch studies requeue`, or send the study again.",
+    ),
     Progress.NOTHING_TO_SCREEN: Explanation("holds no CT to screen"),
     Progress.REQUEUED: Explanation("queued again by a person"),
 }

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydicom.filereader import read_file_meta_info
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from dicom_node.errors import RefusedError
+from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.header import read_header
 from dicom_node.provenance import is_own_result
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.db import events, studies
 from worker.db.studies import Disposition, Receipt
+from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +62,7 @@ class Intake:
         """
         count = 0
         for path in self._spool.inbox():
-            self._take(path)
+            self._take_or_set_aside(path)
             count += 1
         for path, note in self._spool.refusals():
             with self._database.transaction() as session:
@@ -69,12 +71,22 @@ class Intake:
             count += 1
         return count
 
-    def _take(self, path: Path) -> None:
+    def _take_or_set_aside(self, path: Path) -> None:
+        """Record one instance; one that cannot be recorded must not hold up the others."""
         try:
-            header = read_header(path, content_sha256=self._spool.digest_of(path))
+            self._take(path)
         except RefusedError as error:
-            self._quarantine(path, error)
-            return
+            self._quarantine(path, StudyState.REFUSED, error.reason, error.detail)
+        except (OSError, SpoolError, InterfaceError, OperationalError):
+            # The disk or the database is in trouble, not the instance: it waits.
+            raise
+        except Exception as error:
+            log.exception("instance_not_recorded", file=path.name)
+            detail = f"{type(error).__name__} while it was recorded"
+            self._quarantine(path, StudyState.FAILED, Progress.PROCESSING_ERROR, detail)
+
+    def _take(self, path: Path) -> None:
+        header = read_header(path, content_sha256=self._spool.digest_of(path))
         with self._database.transaction() as session:
             recorded = self._record(session, path, header)
         if recorded:
@@ -137,19 +149,17 @@ class Intake:
             sop_instance_uid=header.sop_instance_uid,
         )
 
-    def _quarantine(self, path: Path, error: RefusedError) -> None:
+    def _quarantine(self, path: Path, state: StudyState, reason: str, detail: str) -> None:
         uid = _claimed_sop_instance_uid(path)
         digest = self._spool.digest_of(path)
         receipt = Receipt(digest, f"quarantine/{path.name}", _calling_ae_title(path))
         with self._database.transaction() as session:
             known = studies.same_instance(session, uid)
             if not any(instance.content_digest == digest for instance in known):
-                study = studies.add_unreadable(session, uid, error.reason, error.detail)
-                studies.add_instance(
-                    session, study, receipt, uid, Disposition.REFUSED, error.reason
-                )
-        self._spool.quarantine(path, error.reason)
-        log.warning("instance_quarantined", reason=error.reason.value, detail=error.detail)
+                study = studies.add_unreadable(session, uid, state, reason, detail)
+                studies.add_instance(session, study, receipt, uid, Disposition.REFUSED, reason)
+        self._spool.quarantine(path, reason)
+        log.warning("instance_quarantined", reason=str(reason), detail=detail)
 
 
 def _judge(

@@ -53,6 +53,7 @@ class Progress(StrEnum):
     NO_DESTINATION = "no_destination"
     DELIVERY_REFUSED = "delivery_refused"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    PROCESSING_ERROR = "processing_error"
     NOTHING_TO_SCREEN = "nothing_to_screen"
     REQUEUED = "requeued"
 
@@ -67,7 +68,10 @@ _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
     StudyEvent.CLAIMED: ((StudyState.QUEUED,), StudyState.SCREENING),
     StudyEvent.LEASE_EXPIRED: ((StudyState.SCREENING,), StudyState.QUEUED),
     StudyEvent.SCREENED: ((StudyState.SCREENING,), StudyState.DELIVERING),
-    StudyEvent.FAILED: ((StudyState.SCREENING, StudyState.DELIVERING), StudyState.FAILED),
+    StudyEvent.FAILED: (
+        (StudyState.RECEIVING, StudyState.SCREENING, StudyState.DELIVERING),
+        StudyState.FAILED,
+    ),
     StudyEvent.DELIVERED: ((StudyState.DELIVERING,), StudyState.COMPLETED),
     StudyEvent.REQUEUED: ((*AT_REST, StudyState.DELIVERING), StudyState.RECEIVING),
 }

@@ -121,7 +121,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("study_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("series_instance_uid", sa.String(length=128), nullable=False),
-        sa.Column("modality", sa.String(length=16), nullable=False),
+        sa.Column("modality", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("instance_count", sa.Integer(), nullable=False),
         sa.Column("chosen", sa.Boolean(), nullable=False),

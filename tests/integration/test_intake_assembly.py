@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pydicom
 import pytest
+from sqlalchemy import text
 from support.spooling import spool_file
 from support.study_rows import screened_study
 
@@ -153,6 +154,44 @@ def test_what_is_no_dicom_is_quarantined_and_visible(database, spool, intake):
     assert study.study_instance_uid == "unreadable-1.2.3.4"
     with database.reading() as session:
         assert (spool.root / session.query(Instance).one().path).is_file()
+
+
+def test_an_instance_that_cannot_be_recorded_holds_up_no_other(
+    database, spool, intake, series_files
+):
+    first, second = (pydicom.dcmread(p).SOPInstanceUID for p in series_files[:2])
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "CREATE TRIGGER poison BEFORE INSERT ON instances "
+                f"WHEN NEW.sop_instance_uid = '{first}' AND NEW.disposition = 'accepted' "
+                "BEGIN SELECT RAISE(ABORT, 'poison'); END"
+            )
+        )
+    for path in series_files[:2]:
+        spool_file(spool, path)
+    intake.run_once()
+    assert list(spool.inbox()) == []
+    with database.reading() as session:
+        failed = studies.by_uid(session, f"unreadable-{first}")
+        assert (failed.state, failed.reason) == (StudyState.FAILED, "processing_error")
+        assert (spool.root / failed.instances[0].path).is_file()
+        assert [i.disposition for i in studies.same_instance(session, second)] == ["accepted"]
+
+
+def test_a_study_that_cannot_be_judged_holds_up_no_other(
+    database, spool, intake, assembler, series_files, data_dir
+):
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    with database.transaction() as session:
+        session.query(Instance).update({"header": {"frames": "none"}})
+    spool_file(spool, data_dir / "odd" / "ts-matrix-ge-slice" / "CTImage.dcm")
+    intake.run_once()
+    assembler.run_once()
+    with database.reading() as session:
+        reasons = [study.reason for study in session.query(Study).order_by(Study.id)]
+    assert reasons == ["processing_error", "too_few_slices"]
 
 
 def test_our_own_result_coming_back_is_not_screened(

@@ -72,6 +72,26 @@ def test_a_series_becomes_objects_in_the_pacs(tmp_path, pacs, predictor, series_
     assert 0 < result["lung_volume_ml"] < 10_000
 
 
+def test_results_go_to_two_destinations_one_of_them_dicomweb(
+    tmp_path, pacs, orthanc, predictor, series_files
+):
+    folder, url = pacs
+    web = f"stow+{orthanc.dicomweb_url}#web"
+    installation = Installation(tmp_path / "data", destinations=f"{url},{web}")
+    installation.receive(series_files)
+    installation.screen(predictor)
+    installation.deliver()
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+    deliveries = study.screenings[0].deliveries
+    assert {d.destination for d in deliveries} == {"PACS", "web"}
+    held = {
+        orthanc.get(f"/instances/{i}")["MainDicomTags"]["SOPInstanceUID"]
+        for i in orthanc.instances()
+    }
+    assert held == set(stored(folder)) == {d.sop_instance_uid for d in deliveries}
+
+
 def test_screening_again_gives_the_same_bytes(tmp_path, pacs, predictor, series_files):
     folder, url = pacs
     installation = Installation(tmp_path / "data", destinations=url)

@@ -69,12 +69,14 @@ def find_or_add(session: Session, header: InstanceHeader) -> Study:
     )
 
 
-def add_unreadable(session: Session, sop_instance_uid: str, reason: str, detail: str) -> Study:
-    """Return a refused study that stands for an instance whose study cannot be read."""
+def add_unreadable(
+    session: Session, sop_instance_uid: str, state: StudyState, reason: str, detail: str
+) -> Study:
+    """Return a study that stands for an instance in quarantine, whose own is not known."""
     uid = f"unreadable-{sop_instance_uid}"
     study = by_uid(session, uid)
     if study is None:
-        study = _add(session, uid, state=StudyState.REFUSED, reason=reason, detail=detail)
+        study = _add(session, uid, state=state, reason=reason, detail=detail)
     return study
 
 

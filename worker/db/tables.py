@@ -118,7 +118,7 @@ class Series(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
     series_instance_uid: Mapped[str] = mapped_column(String(128))
-    modality: Mapped[str] = mapped_column(String(16), default="")
+    modality: Mapped[str] = mapped_column(Text, default="")
     description: Mapped[str] = mapped_column(Text, default="")
     instance_count: Mapped[int]
     chosen: Mapped[bool]
