@@ -46,10 +46,7 @@ def demo(
     lesions), sr.dcm, summary.dcm, overlay.png and result.json. Exit code 0 only if all of it
     arrived, 4 if the study was refused.
     """
-    import signal
-
-    # Whoever ends us must find every child ended too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _stop_in_order()
     with output.progress_bar("preparing") as report, _work_folder(data) as work:
         outcome = _run(study, work, report)
     document = {
@@ -67,6 +64,20 @@ def demo(
     code = _exit_code(outcome)
     if code is not ExitCode.OK:
         raise typer.Exit(code)
+
+
+def _stop_in_order() -> None:
+    """Let SIGINT and SIGTERM end every child, and a second one not prevent that."""
+    import signal
+
+    def stop(_number: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        typer.echo("Stopping what was started; a study in work is finished first.", err=True)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def _run(

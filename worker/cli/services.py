@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli.start import start_service
-
 
 def up() -> None:
     """Run everything on this machine: broker, listener, worker and delivery.
@@ -13,9 +11,10 @@ def up() -> None:
     Needs no Redis and no PostgreSQL: an embedded Valkey and SQLite in the data folder serve.
     Ctrl-C stops all parts in order.
     """
+    from worker.settings import load_settings
     from worker.up import run_up
 
-    run_up(start_service())
+    run_up(load_settings())
 
 
 def node() -> None:
@@ -24,8 +23,9 @@ def node() -> None:
     One node for each data folder. It needs an up-to-date database and a broker.
     """
     from worker.node import run_node
+    from worker.settings import load_settings
 
-    run_node(start_service())
+    run_node(load_settings())
 
 
 def worker() -> None:
@@ -34,5 +34,6 @@ def worker() -> None:
     It needs the database, the broker and the node's data folder.
     """
     from worker.fleet import run_workers
+    from worker.settings import load_settings
 
-    raise typer.Exit(run_workers(start_service()))
+    raise typer.Exit(run_workers(load_settings()))

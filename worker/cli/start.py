@@ -1,4 +1,4 @@
-"""How every command begins: checked settings, and log lines that stay out of the results."""
+"""How a command begins: checked settings, and log lines that stay out of its results."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.settings import Settings
-
-
-def start_service() -> Settings:
-    """Read the settings and log as they say."""
-    from worker.settings import load_settings
-    from worker.telemetry import configure_logging
-
-    settings = load_settings()
-    configure_logging(settings)
-    return settings
 
 
 def start_command() -> Settings:
