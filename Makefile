@@ -59,8 +59,8 @@ bench: $(DEVELOPMENT)
 docs: $(DEVELOPMENT)
 	$(PYTHON) -m worker.cli.reference
 
-lock: $(DEVELOPMENT)
-	scripts/lock.sh $(BIN)/pip-compile
+lock:
+	scripts/lock.sh
 
 clean:
 	rm -rf demo-out test-artifacts build dist .cache .mypy_cache .ruff_cache .pytest_cache \
