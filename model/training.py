@@ -52,10 +52,11 @@ class Trainer:
     samples
         All samples; their split says which train and which validate.
     folder
-        Run folder: ``config.json``, ``metrics.csv``, ``progress.txt``, ``last`` (checkpoint) and
-        ``best.npz``.
+        Run folder: ``config.json``, ``metrics.csv``, ``progress.txt``, ``last`` (checkpoint), and
+        the averaged weights of the last and of the best epoch, ``last.npz`` and ``best.npz``.
     start_from
-        Weights of a network that differs in input size alone, to go on from.
+        Weights to go on from, of networks that differ in input size or tasks alone; see
+        `model.weights_file.load_weights`.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Trainer:
         config: TrainingConfig,
         samples: Sequence[Sample],
         folder: Path,
-        start_from: Path | None = None,
+        start_from: Sequence[Path] = (),
     ) -> None:
         keras.utils.set_random_seed(config.seed)
         self.config, self.folder = config, folder
@@ -72,8 +73,8 @@ class Trainer:
         if not self.training or not self.validation:
             raise TrainingError("both splits need samples: train and validation")
         self.network = build_network(config.network)
-        if start_from is not None:
-            load_weights(self.network, start_from)
+        if start_from:
+            load_weights(self.network, *start_from)
         self.branches = split_network(self.network, config.network)
         self.steps = epoch_steps(self.training, config)
         self.optimizer = keras.optimizers.Adam(_learning_rate(config, self.steps))
@@ -176,6 +177,7 @@ class Trainer:
         """Validate the averaged weights, which are the ones a run gives away."""
         current = self.network.get_weights()
         self.network.set_weights([mean.numpy() for mean in self.average])
+        save_weights(self.network, self.folder / "last.npz")
         metrics = validate(self.network, self.validation)
         if metrics["score"] > self.state.best_score:
             self.state.best_score = metrics["score"]

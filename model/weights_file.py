@@ -28,37 +28,34 @@ def save_weights(network: keras.Model, path: Path) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def load_weights(network: keras.Model, path: Path) -> None:
-    """Read a network's variables from a file, which may hold more, such as another task's.
+def load_weights(network: keras.Model, *paths: Path) -> None:
+    """Read a network's variables from files that may hold more, such as another task's.
 
     Parameters
     ----------
     network
         The network to fill. If only its input size differs from the stored one, the classifier's
         first dense kernel is resampled to the new number of positions.
-    path
-        File written by `save_weights`.
+    paths
+        Files written by `save_weights`; what several hold is taken from the last of them.
 
     Raises
     ------
     RegistryError
-        If the file is unreadable, or lacks a variable of the network's name and shape.
+        If a file is unreadable, or a variable of the network's name and shape is missing.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            stored = {name: arrays[name] for name in arrays.files}
-    except (AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RegistryError(f"{path}: not a weights file: {error}") from error
+    stored = {name: values for path in paths for name, values in _read(path).items()}
+    where = " and ".join(map(str, paths))
     maps = len(stored.get(CLASSIFIER_BIAS, ())) or len(stored.get(CLASSIFIER_SHIFT, ()))
     for name, variable in _named(network):
         if name not in stored:
-            raise RegistryError(f"{path}: has no weights for {name}")
+            raise RegistryError(f"{where}: no weights for {name}")
         values, shape = stored[name], tuple(variable.shape)
         if values.shape != shape and name == FLATTENED_KERNEL and values.shape[1] == shape[1]:
             values = resample_flattened_kernel(values, shape[0], maps)
         if values.shape != shape:
             raise RegistryError(
-                f"{path}: {name} has shape {values.shape}, the network needs {shape}"
+                f"{where}: {name} has shape {values.shape}, the network needs {shape}"
             )
         variable.assign(values)
 
@@ -95,6 +92,14 @@ def resample_flattened_kernel(
     grid = kernel.reshape(size, size, maps, -1)
     grown = grid.repeat(factor, axis=0).repeat(factor, axis=1) / np.float32(factor**2)
     return grown.reshape(inputs, -1)
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise RegistryError(f"{path}: not a weights file: {error}") from error
 
 
 def _named(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:

@@ -64,6 +64,19 @@ def test_weights_go_on_at_another_input_size(tmp_path):
     load_weights(large, tmp_path / "w.npz")
 
 
+def test_of_several_files_the_last_one_counts(tmp_path, images):
+    tasks = (Task.SEGMENTATION, Task.CLASSIFICATION)
+    whole = build_network(NetworkConfig(input_size=32, base_filters=2))
+    part = build_network(NetworkConfig(input_size=32, base_filters=2, tasks=tasks))
+    save_weights(whole, tmp_path / "whole.npz")
+    save_weights(part, tmp_path / "part.npz")
+    both = build_network(NetworkConfig(input_size=32, base_filters=2))
+    load_weights(both, tmp_path / "whole.npz", tmp_path / "part.npz")
+    outputs = both(images)
+    for name, output in part(images).items():
+        np.testing.assert_allclose(outputs[name], output, atol=1e-6)
+
+
 def test_a_resampled_kernel_says_the_same_of_a_resized_map():
     generator = np.random.default_rng(0)
     kernel = generator.random((4 * 4 * 3, 5), np.float32)

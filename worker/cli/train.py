@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -21,9 +21,12 @@ def train(
         ),
     ] = None,
     start_from: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Weights to go on from, also of another input size."
+            exists=True,
+            dir_okay=False,
+            help="Weights to go on from, also of another input size; of several files the last "
+            "one counts.",
         ),
     ] = None,
     resume: Annotated[
@@ -46,7 +49,7 @@ def train(
     console = stderr()
     console.print(f"Reading {data}", highlight=False, markup=False)
     samples = load_samples(data, settings.network.input_size, read_training_slice)
-    trainer = Trainer(settings, samples, out, start_from)
+    trainer = Trainer(settings, samples, out, start_from or ())
     out.mkdir(parents=True, exist_ok=True)
     (out / "data.sha256").write_text(manifest_digest(data) + "\n")
     if resume:

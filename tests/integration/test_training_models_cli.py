@@ -1,0 +1,56 @@
+"""`lungwatch model`: what is installed, its licence, and a damaged version."""
+
+import shutil
+
+import pytest
+from support.command import lungwatch
+
+from model.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Registry().get()
+
+
+def test_list_and_show_as_json(shipped):
+    (row,) = lungwatch("model", "list", "--json").json
+    assert row["title"] == shipped.title
+    assert row["sha256"] == shipped.manifest.sha256
+    shown = lungwatch("model", "show", shipped.title, "--json").json
+    assert shown["network"]["input_size"] == shipped.manifest.network.input_size
+    assert shown["licence"] == shipped.manifest.licence
+    assert shown["card"] == shipped.model_card
+
+
+def test_show_says_the_licence_first():
+    done = lungwatch("model", "show")
+    assert done.code == 0, done.stderr
+    assert "LICENCE" in done.stdout.splitlines()[0]
+    assert "non-commercial" in done.stdout.splitlines()[1].lower()
+
+
+def test_an_absent_version_is_named_with_the_ones_there_are(shipped):
+    done = lungwatch("model", "show", "absent-1")
+    assert done.code == 8
+    assert shipped.title in done.stderr
+
+
+def test_a_sites_damaged_version_is_not_shown_as_sound(shipped, tmp_path):
+    copy = tmp_path / "own-1.0.0"
+    shutil.copytree(shipped.folder, copy)
+    manifest = (copy / "manifest.json").read_text()
+    manifest = manifest.replace(f'"{shipped.manifest.name}"', '"own"')
+    (copy / "manifest.json").write_text(manifest)
+    with (copy / "weights.npz").open("ab") as file:
+        file.write(b"x")
+    assert len(lungwatch("model", "list", "--json", model_dir=tmp_path).json) == 2
+    done = lungwatch("model", "show", "own", model_dir=tmp_path)
+    assert done.code == 8
+    assert "sha256" in done.stderr
+
+
+def test_help_names_the_commands_of_the_data_scientist():
+    done = lungwatch("model", "--help")
+    for command in ("list", "show", "release"):
+        assert command in done.stdout
