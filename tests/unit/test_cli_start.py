@@ -61,3 +61,19 @@ def test_a_service_without_its_database_says_what_to_do(service, tmp_path):
     )
     assert done.code == 9
     assert "lungwatch db upgrade" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "named"),
+    [
+        ({"allowed_calling_ae_titles": ""}, 3, "LUNGWATCH_ALLOWED_CALLING_AE_TITLES"),
+        ({"destinations": "ftp://pacs"}, 3, "LUNGWATCH_DESTINATIONS"),
+        ({"model": "no-such-model"}, 8, "no-such-model"),
+    ],
+)
+def test_a_setting_that_only_a_part_would_trip_over_stops_the_start(tmp_path, fault, code, named):
+    settings = {"allowed_calling_ae_titles": "PACS", "listen_port": 0, "data_dir": tmp_path}
+    done = lungwatch("up", **{**settings, **fault})
+    assert done.code == code
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -13,7 +13,6 @@ from worker.embedded.process import free_ports
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import TracebackType
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
@@ -78,12 +77,7 @@ class OrthancPacs:
         self._orthanc.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._orthanc.stop()
 
     def fetch(self, sop_instance_uid: str) -> bytes | None:
@@ -116,12 +110,7 @@ class FolderPacs:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.shutdown()
 
