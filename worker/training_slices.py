@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
-from pydicom.pixels.processing import apply_rescale
 
 from model.errors import DatasetError
 from model.volume import CtVolume
@@ -32,13 +31,12 @@ def read_training_slice(path: Path) -> CtVolume:
     try:
         dataset = pydicom.dcmread(path)
         row_mm, column_mm = (float(step) for step in dataset.PixelSpacing)
-        if "RescaleSlope" not in dataset:
-            raise AttributeError("RescaleSlope")
-        hounsfield = apply_rescale(dataset.pixel_array, dataset)
+        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+        hounsfield = dataset.pixel_array * slope + intercept
     except (AttributeError, ValueError, pydicom.errors.InvalidDicomError) as error:
         raise DatasetError(f"{path}: no CT image to train on: {error}") from error
     affine = np.eye(4)
-    affine[:3, :3] = [[0, 0, column_mm], [0, row_mm, 0], [1, 0, 0]]
+    affine[:3, :3] = np.array([[0, 0, column_mm], [0, row_mm, 0], [1, 0, 0]])
     limits = np.iinfo(np.int16)
     values = np.clip(np.rint(hounsfield), limits.min, limits.max).astype(np.int16)
     return CtVolume(values[None], (1.0, row_mm, column_mm), affine)
