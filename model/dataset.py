@@ -16,10 +16,10 @@ from model.lungs import find_lungs
 from model.preprocessing import (
     Box,
     Geometry,
-    IntensityRange,
     apply_window,
     figure_to_unit,
     lung_box,
+    slice_to_input,
 )
 
 if TYPE_CHECKING:
@@ -123,20 +123,13 @@ def load_samples(
                 split=_split(name, source, row["patient"]),
                 patient=f"{source.value}:{row['patient'] or name}",
                 covid=row["label"] == "COVID",
-                image=to_input(unit, box, input_size),
+                image=slice_to_input(unit, _geometry(unit, box, input_size)),
             )
         )
     samples += _semiseg_samples(semiseg, input_size)
     if not samples:
         raise DatasetError(f"{manifest}: lists no file of {', '.join(Source)}")
     return tuple(samples)
-
-
-def to_input(unit: NDArray[np.float32], box: Box, input_size: int) -> NDArray[np.float32]:
-    """Turn one grey slice in 0..1 into the network's input, by the range of its own box."""
-    geometry = Geometry((unit.shape[0], unit.shape[1]), box, input_size)
-    values = geometry.to_input(unit)
-    return IntensityRange.of(values).stretch(values)
 
 
 def manifest_digest(manifest: Path) -> str:
@@ -215,6 +208,10 @@ def _read_figure(path: Path) -> NDArray[np.uint8]:
     return pixels.astype(np.uint8, copy=False)
 
 
+def _geometry(unit: NDArray[np.float32], box: Box, input_size: int) -> Geometry:
+    return Geometry((unit.shape[0], unit.shape[1]), box, input_size)
+
+
 def _semiseg_samples(files: list[tuple[str, Path]], input_size: int) -> list[Sample]:
     """Read SemiSeg: image and mask are stored transposed; near duplicates stay together."""
     units = [figure_to_unit(_read_figure(path)).T for _, path in files]
@@ -228,6 +225,7 @@ def _semiseg_samples(files: list[tuple[str, Path]], input_size: int) -> list[Sam
         box = Box.whole((unit.shape[0], unit.shape[1]))  # these figures are cut at the lungs
         # The group's first member names it, so that the split does not hang on the file order.
         key = min(files[i][0] for i, other in enumerate(groups) if other == group)
+        geometry = _geometry(unit, box, input_size)
         held_out = hash_share(key) < 0.2
         samples.append(
             Sample(
@@ -236,8 +234,8 @@ def _semiseg_samples(files: list[tuple[str, Path]], input_size: int) -> list[Sam
                 split=Split.VALIDATION if held_out else Split.TRAIN,
                 patient=f"{Source.SEMISEG.value}:{key}",
                 covid=True,
-                image=to_input(unit, box, input_size),
-                mask=Geometry(unit.shape, box, input_size).mask_to_input(mask),
+                image=slice_to_input(unit, geometry),
+                mask=geometry.mask_to_input(mask),
             )
         )
     return samples

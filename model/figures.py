@@ -70,14 +70,16 @@ def measure_figures(
             continue
         if source is Source.COVID_CT:
             figures.append(_auc(members, truth, probabilities, patients))
+            error = np.square(probabilities[members] - truth[members])
+            figures.append(_mean("Brier score", _slices(source), error, patients[members]))
         for covid, name, hit in (
             (True, "sensitivity", positive),
             (False, "specificity", ~positive),
         ):
             chosen = members[truth[members] == covid]
             if chosen.size:
-                on = f"{source.value}, slices"
-                figures.append(_mean(name, on, hit[chosen].astype(float), patients[chosen]))
+                rate = hit[chosen].astype(float)
+                figures.append(_mean(name, _slices(source), rate, patients[chosen]))
         masks = {int(index): samples[int(index)].mask for index in members}
         scores = {i: dice(mask, lesions[i]) for i, mask in masks.items() if mask is not None}
         if scores:
@@ -90,6 +92,10 @@ def measure_figures(
     return tuple(figures)
 
 
+def _slices(source: Source) -> str:
+    return f"{source.value}, slices"
+
+
 def _auc(
     members: NDArray[np.intp],
     truth: NDArray[np.bool_],
@@ -100,9 +106,7 @@ def _auc(
     interval = bootstrap_interval(
         lambda drawn: roc_auc(truth[drawn], scores[drawn]), patients[members]
     )
-    return Figure(
-        "AUC", f"{Source.COVID_CT.value}, slices", members.size, roc_auc(truth, scores), interval
-    )
+    return Figure("AUC", _slices(Source.COVID_CT), members.size, roc_auc(truth, scores), interval)
 
 
 def _mean(name: str, on: str, values: NDArray[np.float64], patients: NDArray[np.str_]) -> Figure:

@@ -14,7 +14,7 @@ from model.errors import ConfigError
 from model.lungs import Side, find_lungs
 from model.postprocessing import LesionRules, label_lesions, lesion_slice, measure_findings
 from model.prediction import Prediction
-from model.preprocessing import Geometry, IntensityRange, apply_window
+from model.preprocessing import Geometry, apply_window, slice_to_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,40 +154,24 @@ class Predictor:
         self, volume: CtVolume, lungs: LungField, report: Progress
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return raw probabilities of the screened slices, and the lesions of the volume."""
-        _, rows, columns = volume.shape
-        geometry = Geometry((rows, columns), lungs.box, self._manifest.network.input_size)
-        intensity = volume_intensity(volume, lungs, geometry)
+        size, batch_size = self._manifest.network.input_size, self._options.batch_size
+        boxes = dict(zip(lungs.screened_slices, lungs.boxes(), strict=True))
+        shape = (volume.shape[1], volume.shape[2])
         lesions = np.zeros(volume.shape, np.bool_)
         probabilities: list[float] = []
-        for indices in _batches(lungs.screened_slices, self._options.batch_size):
-            images = np.zeros(
-                (self._options.batch_size, geometry.input_size, geometry.input_size), np.float32
-            )
-            for image, index in zip(images, indices, strict=False):
-                image[...] = slice_input(volume.hounsfield[index], geometry, intensity)
+        for indices in _batches(lungs.screened_slices, batch_size):
+            geometries = [Geometry(shape, boxes[index], size) for index in indices]
+            images = np.zeros((batch_size, size, size), np.float32)
+            for image, index, geometry in zip(images, indices, geometries, strict=False):
+                image[...] = slice_to_input(apply_window(volume.hounsfield[index]), geometry)
             output = self._engine.run(images)
             probabilities.extend(output.covid_probability[: len(indices)])
-            for index, lesion_map in zip(indices, output.lesion_probability, strict=False):
+            maps = output.lesion_probability[: len(indices)]
+            for index, geometry, lesion_map in zip(indices, geometries, maps, strict=True):
                 lung = lungs.sides[index] != Side.NONE
                 lesions[index] = lesion_slice(lesion_map, geometry, lung, self.lesion_threshold)
             report("network", len(probabilities) / len(lungs.screened_slices))
         return np.array(probabilities, np.float32), lesions
-
-
-def slice_input(
-    hounsfield: NDArray[np.int16], geometry: Geometry, intensity: IntensityRange
-) -> NDArray[np.float32]:
-    """Turn one slice of (rows, columns) into the network's input."""
-    return intensity.stretch(geometry.to_input(apply_window(hounsfield)))
-
-
-def volume_intensity(volume: CtVolume, lungs: LungField, geometry: Geometry) -> IntensityRange:
-    """Take one range of grey values for the whole volume, from every fourth row and column."""
-    values = [
-        apply_window(geometry.crop(volume.hounsfield[index])[::4, ::4]).ravel()
-        for index in lungs.screened_slices
-    ]
-    return IntensityRange.of(np.concatenate(values))
 
 
 def _batches(indices: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:

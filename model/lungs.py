@@ -60,10 +60,18 @@ class LungField:
     @property
     def box(self) -> Box:
         """Box of (rows, columns) around the lungs of all slices together."""
-        box = Box.around((self.sides != Side.NONE).any(axis=0))
-        if box is None:
-            raise NoLungError("no lung field: there is nothing to put a box around")
-        return box
+        return _box_around((self.sides != Side.NONE).any(axis=0))
+
+    def boxes(self) -> tuple[Box, ...]:
+        """Return a box for each screened slice, around the slice's own lungs.
+
+        None is smaller than half the box of the whole volume: at apex and base little lung is
+        left, and a closer crop would show it magnified as no training image is.
+        """
+        rows, columns = (size // 2 for size in self.box.shape)
+        shape = (self.sides.shape[1], self.sides.shape[2])
+        own = (_box_around(self.sides[index] != Side.NONE) for index in self.screened_slices)
+        return tuple(box.grown_to(rows, columns, shape) for box in own)
 
 
 def find_lungs(volume: CtVolume) -> LungField:
@@ -101,6 +109,13 @@ def find_lungs(volume: CtVolume) -> LungField:
     if not present.size or (whole_chest and volume_ml < SMALLEST_LUNG_VOLUME_ML):
         raise NoLungError(f"no lung found in {volume.shape[0]} slices ({volume_ml:.0f} mL of air)")
     return LungField(full, tuple(int(index) for index in present), volume_ml)
+
+
+def _box_around(lung: NDArray[np.bool_]) -> Box:
+    box = Box.around(lung)
+    if box is None:
+        raise NoLungError("no lung field: there is nothing to put a box around")
+    return box
 
 
 def _coarse(volume: CtVolume) -> tuple[NDArray[np.int16], tuple[float, float]]:

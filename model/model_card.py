@@ -44,15 +44,15 @@ windowed them), cropped to the lungs, stretched between its 1st and 99th percent
   selection or calibration.
 
 ## Training
-`{command}` with the settings in `training.json` beside this card.
+`{command}`, with the settings in `training.json` beside this card.
 Losses: mean squared error, minus Dice over the batch's images with a mask, binary cross-entropy;
 their plain sum. Non-COVID images of these sources counted as empty masks: {empty}.
 {note}
 
 ## Figures on the validation data
 Selection, calibration and operating point used the same data: these figures flatter. Intervals
-are 95 % bootstrap intervals over patients. Sensitivity and specificity of slices use the study's
-operating point.
+are 95 % bootstrap intervals over patients. Sensitivity and specificity of single slices are taken
+at the study's operating point, Brier scores after calibration (0.25 is a coin's).
 
 | figure | on | n | value | 95 % interval |
 | --- | --- | --- | --- | --- |
@@ -64,8 +64,9 @@ A study's probability is the mean over the highest {top:.0%} of its slices with 
 point {point:.4f}. The share and the operating point (sensitivity at least 0.94) were chosen on
 studies composed of single validation slices, since the data hold no whole studies but those kept
 for checking: a study of COVID-19 got 20 to 80 % infected slices. AUC over composed studies by
-share: {shares}. Slices of one real study resemble each other more, so real studies are harder,
-and the operating point may lie elsewhere for them.
+share: {shares}.
+Slices of one real study resemble each other more, so real studies are harder, and the operating
+point may lie elsewhere for them.
 
 ## Limits
 - Trained on {training} images from few sources, most of which hold one class only; a class that is

@@ -81,6 +81,23 @@ class Box:
             right=min(mask.shape[1], int(columns[-1]) + 1 + pad_columns),
         )
 
+    def grown_to(self, rows: int, columns: int, shape: tuple[int, int]) -> Box:
+        """Return a box about the same centre of at least this size, moved to stay on the grid.
+
+        Parameters
+        ----------
+        rows, columns
+            Least size; what is larger than the grid is cut to it.
+        shape
+            Rows and columns of the grid.
+        """
+        height = min(shape[0], max(rows, self.bottom - self.top))
+        width = min(shape[1], max(columns, self.right - self.left))
+        top = (self.top + self.bottom - height) // 2
+        left = (self.left + self.right - width) // 2
+        top, left = min(max(0, top), shape[0] - height), min(max(0, left), shape[1] - width)
+        return Box(top, left, top + height, left + width)
+
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> Box:
         """Return the box that holds a whole grid of (rows, columns)."""
@@ -147,6 +164,15 @@ class Geometry:
             np.asarray(values, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR
         )
         return source
+
+
+def slice_to_input(unit: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+    """Turn one grey slice of (rows, columns), 0..1, into the network's input.
+
+    The range that is stretched is that of the slice's own box, after it was resized.
+    """
+    values = geometry.to_input(unit)
+    return IntensityRange.of(values).stretch(values)
 
 
 def enclosed_air(unit: NDArray[np.float32]) -> NDArray[np.bool_]:

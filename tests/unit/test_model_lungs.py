@@ -47,6 +47,19 @@ def test_lungs_sides_and_slices(chest):
     assert lungs.box.top == pytest.approx(25, abs=6)
 
 
+def test_each_slice_has_its_own_box_but_no_tiny_one(chest):
+    hounsfield, *_ = chest
+    hounsfield[19, :, :] = np.where(hounsfield[19] == -850, 40, hounsfield[19])
+    hounsfield[19, 60:90, 50:75] = -850
+    lungs = find_lungs(_volume(hounsfield))
+    boxes = dict(zip(lungs.screened_slices, lungs.boxes(), strict=True))
+    assert boxes[10] == lungs.box
+    height, width = lungs.box.shape
+    assert boxes[19].shape == (height // 2, width // 2)
+    assert boxes[19].top <= 60
+    assert boxes[19].bottom >= 90
+
+
 def test_sides_are_the_patients_whatever_way_the_columns_run(chest):
     hounsfield, right, _ = chest
     sides = find_lungs(_volume(hounsfield, mirrored=True)).sides

@@ -43,6 +43,12 @@ def test_box_has_a_margin_but_stays_on_the_grid():
     assert Box.around(np.zeros((3, 3), np.bool_)) is None
 
 
+def test_a_box_grows_about_its_centre_and_stays_on_the_grid():
+    assert Box(40, 40, 60, 60).grown_to(40, 10, (100, 100)) == Box(30, 40, 70, 60)
+    assert Box(0, 90, 10, 100).grown_to(30, 30, (100, 100)) == Box(0, 70, 30, 100)
+    assert Box(0, 0, 10, 10).grown_to(500, 500, (100, 120)) == Box.whole((100, 120))
+
+
 @st.composite
 def geometries(draw):
     rows, columns = draw(st.integers(40, 300)), draw(st.integers(40, 300))

@@ -25,6 +25,7 @@ def train(
         typer.Option(
             exists=True,
             dir_okay=False,
+            metavar="FILE",
             help="Weights to go on from, also of another input size; of several files the last "
             "one counts.",
         ),
