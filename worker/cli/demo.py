@@ -124,7 +124,9 @@ def _print(outcome: DemoOutcome, out: Path, files: list[str], *, synthetic: bool
         *([document["detail"]] if document["detail"] else []),
         *([f"What to do: {explanation.remedy}"] if explanation.remedy else []),
     ]
-    console.print(Panel(Text("\n".join(lines)), title="Lungwatch demo", expand=False))
+    console.print(
+        Panel(Text(output.harmless("\n".join(lines))), title="Lungwatch demo", expand=False)
+    )
     if "covid_probability" in document:
         print_result(document)
     else:

@@ -89,7 +89,8 @@ def main() -> None:
         code = _expected(error)
         if invocation.debug or code is None:
             raise
-        typer.echo(f"lungwatch: {error}", err=True)
+        # A database driver's own words, without the statement around them.
+        typer.echo(f"lungwatch: {getattr(error, 'orig', None) or error}", err=True)
         sys.exit(code)
 
 

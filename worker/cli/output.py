@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def stdout() -> Console:
@@ -32,7 +35,7 @@ def stderr() -> Console:
 
 def print_json(document: object) -> None:
     """Print a result as JSON and nothing else."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    json.dump(document, sys.stdout, indent=2, default=str, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -55,12 +58,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(cell, Text) for cell in row))
+        table.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
     stdout().print(table)
 
 
-def _cell(value: object, text: Callable[[str], RenderableType]) -> RenderableType:
-    return text("" if value is None else str(value))
+def harmless(text: str) -> str:
+    """Replace what a terminal would obey instead of showing it: headers are foreign text."""
+    shown = (char if char.isprintable() or char == "\n" else _REPLACEMENT for char in text)
+    return "".join(shown)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def _print(document: dict[str, Any], out: Path, files: list[str]) -> None:
     if document["state"] == "refused":
         words = explain(document["reason"]).words
         line = f"Refused: {words} ({document['reason']}): {document['detail']}"
-        output.stdout().print(Text(line))
+        output.stdout().print(Text(output.harmless(line)))
     else:
         print_result(document)
     print_decisions(document)

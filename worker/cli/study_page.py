@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.cli.output import print_table, stdout
+from worker.cli.output import harmless, print_table, stdout
 from worker.explanations import explain
 
 _EVENT_FACTS_SHOWN_ELSEWHERE = frozenset({"at", "event", "before"})
@@ -22,7 +22,8 @@ def print_study(document: dict[str, Any]) -> None:
         if "patient_name" in document
         else "",
     ]
-    console.print("\n".join(line for line in lines if line), markup=False, highlight=False)
+    text = harmless("\n".join(line for line in lines if line))
+    console.print(text, markup=False, highlight=False)
     if "covid_probability" in document:
         print_result(document)
     print_decisions(document)
