@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 Float = np.float64
 
+# No scanner reaches as far, and none measures finer; beyond, arithmetic itself overflows.
+_LARGEST_MM = 1e5
+_SMALLEST_SPACING_MM = 1e-3
+# Senders round direction cosines.
+_ORIENTATION_SLACK = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class GeometryTolerances:
@@ -106,8 +112,8 @@ def axial_planes(
     Raises
     ------
     RefusedError
-        MISSING_GEOMETRY, NOT_AXIAL (no frame is axial) or MIXED_ORIENTATIONS (orientation or
-        pixel spacing differ between frames).
+        MISSING_GEOMETRY (absent, or of no real scanner), NOT_AXIAL (no frame is axial) or
+        MIXED_ORIENTATIONS (orientation or pixel spacing differ between frames).
     """
     tolerances = tolerances or GeometryTolerances()
     positions, orientations, spacings = _arrays(frames)
@@ -185,15 +191,34 @@ def _arrays(
     positions = np.array([frame.position for frame in frames], Float)
     orientations = np.array([frame.orientation for frame in frames], Float).reshape(-1, 2, 3)
     spacings = np.array([frame.pixel_spacing for frame in frames], Float)
-    lengths = np.linalg.norm(orientations, axis=2)
-    skew = np.abs(np.sum(orientations[:, 0] * orientations[:, 1], axis=1))
-    if np.abs(lengths - 1).max() > 0.01 or skew.max() > 0.01:
+    _check_range("position", np.abs(positions), 0.0)
+    _check_range("pixel spacing", spacings, _SMALLEST_SPACING_MM)
+    # Many senders write zero where they do not know it.
+    _check_range("slice thickness", np.array([f.slice_thickness or 0.0 for f in frames]), 0.0)
+    return positions, _unit_vectors(orientations), spacings
+
+
+def _check_range(name: str, values: NDArray[np.float64], lowest: float) -> None:
+    """Refuse lengths in mm that no scanner writes; not-a-number is among them."""
+    if not ((values >= lowest) & (values <= _LARGEST_MM)).all():
+        raise RefusedError(
+            Reason.MISSING_GEOMETRY,
+            f"{name} beyond {lowest:g} to {_LARGEST_MM:g} mm: no scanner's",
+        )
+
+
+def _unit_vectors(orientations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give row and column directions, shape (frames, 6), of exactly length one."""
+    # Squares of huge numbers overflow, to an infinity that is far from one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(orientations, axis=2, keepdims=True)
+        skew = np.sum(orientations[:, 0] * orientations[:, 1], axis=1)
+    straight = (np.abs(skew) <= _ORIENTATION_SLACK).all()
+    if not (straight and (np.abs(lengths - 1) <= _ORIENTATION_SLACK).all()):
         raise RefusedError(
             Reason.MISSING_GEOMETRY, "orientation is not a pair of perpendicular unit vectors"
         )
-    if spacings.min() <= 0:
-        raise RefusedError(Reason.MISSING_GEOMETRY, "pixel spacing is not positive")
-    return positions, (orientations / lengths[:, :, None]).reshape(-1, 6), spacings
+    return (orientations / lengths).reshape(-1, 6)
 
 
 def _largest_angle(directions: NDArray[np.float64]) -> float:

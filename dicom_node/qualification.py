@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydicom.uid import (
-    UID,
-)
+from pydicom.uid import UID
 
 from dicom_node.anatomy import check_region
 from dicom_node.decoding import READABLE_TRANSFER_SYNTAXES
@@ -222,7 +220,7 @@ def _check_one_grid(headers: Sequence[InstanceHeader]) -> None:
             Reason.MIXED_ORIENTATIONS, f"matrices of several sizes: {sorted(map(str, matrices))}"
         )
     for header in headers:
-        if header.number_of_frames != len(header.frames):
+        if not header.frames or header.number_of_frames != len(header.frames):
             raise RefusedError(
                 Reason.MISSING_GEOMETRY,
                 f"{header.number_of_frames} frames, geometry for {len(header.frames)}",

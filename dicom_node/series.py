@@ -124,7 +124,8 @@ def select_series(
     Returns
     -------
     StudySelection
-        The same for every order of the instances.
+        The same for every order of the instances. Whatever the headers hold, nothing is raised:
+        each series that cannot be screened gets its reason.
     """
     policy = policy or SelectionPolicy()
     groups = group_by_series(instances)

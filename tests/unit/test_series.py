@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import (
     ComprehensiveSRStorage,
     JPEGBaseline8Bit,
@@ -201,3 +205,83 @@ def test_the_policy_is_a_setting():
     assert select_series(headers, relaxed).reason is None
     strict = SelectionPolicy(limits=ReadLimits(voxels=1000))
     assert select_series(make_series(), strict).reason is Reason.TOO_LARGE
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+EXTREMES = st.sampled_from(
+    [0.0, -0.0, 5e-324, 1e-320, 1e-9, -1.0, 1e5, 3e5, 1e16, 1e154, -1e200, 1.7e308, -1.7e308]
+)
+NUMBERS = EXTREMES | FINITE | st.just(math.inf) | st.just(math.nan)
+
+
+def vectors(length: int) -> st.SearchStrategy[tuple[float, ...] | None]:
+    return st.none() | st.tuples(*[NUMBERS] * length)
+
+
+WILD_FRAMES = st.fixed_dictionaries(
+    {},
+    optional={
+        "position": vectors(3),
+        "orientation": vectors(6),
+        "pixel_spacing": vectors(2),
+        "slice_thickness": st.none() | NUMBERS,
+        "rescale_slope": st.none() | NUMBERS,
+        "rescale_intercept": st.none() | NUMBERS,
+    },
+)
+INTEGERS = st.none() | st.integers(-(10**30), 10**30)
+WILD_FACTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "gantry_tilt": st.none() | NUMBERS,
+        "series_number": INTEGERS,
+        "instance_number": INTEGERS,
+        "rows": INTEGERS,
+        "columns": INTEGERS,
+        "number_of_frames": st.integers(-1, 3),
+        "frames": st.just(()),
+    },
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    spoilt=st.dictionaries(st.integers(0, 39), st.tuples(WILD_FRAMES, WILD_FACTS), max_size=3),
+    everywhere=WILD_FRAMES,
+    height=st.just(1.0) | NUMBERS,
+)
+def test_whatever_headers_say_every_series_gets_its_decision(spoilt, everywhere, height):
+    headers = make_series(slices=40, spacing=4.0)
+    for k, header in enumerate(headers):
+        (frame,) = header.frames
+        x, y, z = frame.position
+        frame = replace(frame, **{"position": (x, y, z * height)} | everywhere)
+        wild_frame, wild_facts = spoilt.get(k, ({}, {}))
+        headers[k] = replace(header, **{"frames": (replace(frame, **wild_frame),)} | wild_facts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        selection = select_series(headers)
+    assert (selection.chosen is None) is (selection.reason is not None)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"pixel_spacing": (1e200, 1e200)},
+        {"pixel_spacing": (0.0, 0.7)},
+        {"pixel_spacing": (5e-324, 5e-324)},
+        {"position": (0.0, 0.0, -1.7e308)},
+        {"slice_thickness": -2.0},
+        {"slice_thickness": 1e300},
+        {"orientation": (1e200, 0.0, 0.0, 0.0, 1.0, 0.0)},
+    ],
+)
+def test_numbers_of_no_scanner_are_missing_geometry(facts):
+    selection = select_series(make_series(**facts))
+    assert selection.reason is Reason.MISSING_GEOMETRY
+
+
+def test_a_thickness_of_zero_means_unknown():
+    selection = select_series(make_series(slice_thickness=0.0))
+    assert selection.chosen is not None
+    assert selection.detail.startswith("2 mm slices")
