@@ -118,7 +118,7 @@ class Trainer:
         return self.state.epoch - self.state.best_epoch >= self.config.patience
 
     def _variables(self) -> list[Any]:
-        return [*self.network.weights, *self.optimizer.variables, *self.average]
+        return [*self.network.variables, *self.optimizer.variables, *self.average]
 
     def _train_epoch(self, report: Callable[[str], None]) -> dict[str, float]:
         """Run one epoch and return the mean of each loss."""
