@@ -218,7 +218,8 @@ def _unit_vectors(orientations: NDArray[np.float64]) -> NDArray[np.float64]:
         raise RefusedError(
             Reason.MISSING_GEOMETRY, "orientation is not a pair of perpendicular unit vectors"
         )
-    return (orientations / lengths).reshape(-1, 6)
+    directions: NDArray[np.float64] = (orientations / lengths).reshape(-1, 6)
+    return directions
 
 
 def _largest_angle(directions: NDArray[np.float64]) -> float:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from pydicom import dcmwrite
-from pydicom.uid import UID
 from pydicom.valuerep import DA, DT, TM
 
 from dicom_node import codes
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.provenance import MANUFACTURER, MODEL_NAME
 from dicom_node.source_headers import study_attributes
 
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from dicom_node.ct_series import CtSeries
     from dicom_node.provenance import ResultContext
 
-# Fixed for the life of the project (PS3.7 section D.3.3.2); the version tells releases apart.
-IMPLEMENTATION_CLASS_UID = UID("2.25.269038215143904466519384911047297113221")
-_IMPLEMENTATION_VERSION_LENGTH = 16
-_PRODUCT = "LUNGWATCH"
+# UTF-8, whatever the source is written in: an institution's name need not fit into that.
+CHARACTER_SET = "ISO_IR 192"
 
 
 class InstanceAttributes(TypedDict):
@@ -41,7 +39,7 @@ class InstanceAttributes(TypedDict):
     series_date: DA
     series_time: TM
     contributing_equipment: list[ContributingEquipment]
-    specific_character_set: None
+    specific_character_set: str
 
 
 def instance_attributes(context: ResultContext) -> InstanceAttributes:
@@ -58,7 +56,7 @@ def instance_attributes(context: ResultContext) -> InstanceAttributes:
         series_date=date,
         series_time=time,
         contributing_equipment=[_contributing_equipment(context)],
-        specific_character_set=None,
+        specific_character_set=CHARACTER_SET,
     )
 
 
@@ -97,8 +95,7 @@ def settle(dataset: Dataset, series: CtSeries, context: ResultContext) -> None:
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = _date_time(context.created_at)
     dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    version = f"{_PRODUCT}_{context.equipment.software_version}"
-    dataset.file_meta.ImplementationVersionName = version[:_IMPLEMENTATION_VERSION_LENGTH]
+    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
 def encode_file(dataset: Dataset) -> bytes:

@@ -126,8 +126,10 @@ def _observation_context(context: ResultContext) -> ObservationContext:
 
 def _evidence(series: CtSeries, segmentation: Dataset | None) -> list[Dataset]:
     evidence = []
+    shared = evidence_header(series)
     for reference in {slice_.sop_instance_uid: slice_ for slice_ in series.slices}.values():
-        header = evidence_header(series)
+        header = Dataset()
+        header.update(shared)
         header.SOPClassUID = reference.sop_class_uid
         header.SOPInstanceUID = reference.sop_instance_uid
         evidence.append(header)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
-from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
-from pydicom.multival import MultiValue
-from pydicom.uid import CTImageStorage
-from pydicom.valuerep import DSfloat, validate_value
+from pydicom.uid import UID, CTImageStorage
+from pydicom.valuerep import DSfloat
 
+from dicom_node import attributes
+from dicom_node.frames import frames_of
 from dicom_node.provenance import UUID_ROOT, uid_from_name
+from dicom_node.source_values import copy_valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
     from dicom_node.ct_series import CtSeries
-
-_log = logging.getLogger(__name__)
 
 # Patient and study attributes (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2), each with whether an object must
 # carry it even when the source does not (type 2).
@@ -56,11 +52,12 @@ _EQUIPMENT = (
     "StationName",
 )
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-# Values with a closed form; one that breaks it is left out. Names and identifiers are never
-# touched: the result must be filed with its patient, however the source spells that.
-_STRICT_VRS = frozenset({"DA", "TM", "AS", "DS", "CS"})
 _STAND_IN_ROOT = "2.25."
-_SEXES = frozenset({"M", "F", "O"})
+_ENUMERATED = {
+    "PatientSex": {"M", "F", "O"},
+    "PatientIdentityRemoved": {"YES", "NO"},
+    "LongitudinalTemporalInformationModified": {"UNMODIFIED", "MODIFIED", "REMOVED"},
+}
 
 
 def study_attributes(series: CtSeries) -> Dataset:
@@ -75,24 +72,29 @@ def study_attributes(series: CtSeries) -> Dataset:
     -------
     Dataset
         A new data set: all type 2 attributes present (empty where the source has none), values
-        that break their VR left out, the source's character set for its texts.
+        as `source_values.copy_valid` makes them.
     """
     source = series.sources[0]
-    attributes = Dataset()
-    _copy_valid(source, attributes, ("SpecificCharacterSet", *_TYPE_2, *_OPTIONAL))
-    if attributes.get("PatientSex") not in _SEXES:
-        attributes.pop("PatientSex", None)
+    copied = Dataset()
+    copy_valid(source, copied, (*_TYPE_2, *_OPTIONAL))
+    for keyword, terms in _ENUMERATED.items():
+        if copied.get(keyword) not in terms:
+            copied.pop(keyword, None)
+    methods = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    if copied.get("PatientIdentityRemoved") == "YES" and not any(k in copied for k in methods):
+        # One of them is required then (PS3.3 section C.7.1.1).
+        copied.DeidentificationMethod = "Not told by the source"
     for keyword in _TYPE_2:
-        if keyword not in attributes:
-            setattr(attributes, keyword, "")
-    return attributes
+        if keyword not in copied:
+            setattr(copied, keyword, "")
+    return copied
 
 
 def evidence_header(series: CtSeries) -> Dataset:
     """Header that highdicom's constructors take UIDs and acquisition equipment from.
 
-    Patient and study are blank in it: `object_identity.settle` writes them from
-    `study_attributes`, so that no odd spelling of a name or a date in the source stops a result.
+    Patient and study are blank in it, since highdicom is stricter than senders are:
+    `object_identity.settle` writes them from `study_attributes`.
     """
     source = series.sources[0]
     header = Dataset()
@@ -102,7 +104,7 @@ def evidence_header(series: CtSeries) -> Dataset:
     header.Modality = "CT"
     for keyword in _TYPE_2:
         setattr(header, keyword, None)
-    _copy_valid(source, header, (*_EQUIPMENT, *_LOSSY))
+    copy_valid(source, header, (*_EQUIPMENT, *_LOSSY))
     return header
 
 
@@ -121,8 +123,8 @@ def slice_headers(series: CtSeries) -> list[Dataset]:
     Returns
     -------
     list of Dataset
-        Headers as `evidence_header` gives them, with geometry (PS3.3 C.7.6.2); positions as in
-        the source.
+        Headers as `evidence_header` gives them, with geometry (PS3.3 C.7.6.2) from the checked
+        volume; positions are the source's.
     """
     shared = evidence_header(series)
     _add_shared_geometry(series, shared)
@@ -144,64 +146,39 @@ def slice_index(stand_in_uid: str) -> int:
 def frame_of_reference_uid(series: CtSeries) -> str:
     """Choose the one frame of reference all slices of a series are put into: the first slice's.
 
-    Where the series has none, one is derived from its UID. Series with another frame of reference
-    for each slice: docs/decisions/0003-frame-of-reference-per-slice.md.
+    Where the series has none, or one that is no UID, one is derived from the series' UID. Series
+    with another frame of reference for each slice:
+    docs/decisions/0003-frame-of-reference-per-slice.md.
     """
-    uid = series.sources[0].get("FrameOfReferenceUID")
-    return str(uid or uid_from_name(UUID_ROOT, (series.series_instance_uid, "frame of reference")))
+    uid = UID(attributes.uid(series.sources[0], "FrameOfReferenceUID"))
+    if uid.is_valid:
+        return str(uid)
+    return uid_from_name(UUID_ROOT, (series.series_instance_uid, "frame of reference"))
 
 
 def _add_shared_geometry(series: CtSeries, header: Dataset) -> None:
-    source = series.sources[0]
     affine = series.volume.affine
     slice_spacing, row_spacing, column_spacing = series.volume.spacing_mm
+    thickness = frames_of(series.sources[0])[0].slice_thickness or slice_spacing
     header.FrameOfReferenceUID = frame_of_reference_uid(series)
     header.PositionReferenceIndicator = ""
     header.Rows, header.Columns = series.volume.shape[1:]
-    header.ImageOrientationPatient = source.get("ImageOrientationPatient") or _decimals(
+    header.ImageOrientationPatient = _decimals(
         [*(affine[:3, 2] / column_spacing), *(affine[:3, 1] / row_spacing)]
     )
-    header.PixelSpacing = source.get("PixelSpacing") or _decimals([row_spacing, column_spacing])
-    header.SliceThickness = source.get("SliceThickness") or _decimals([slice_spacing])[0]
-    header.SpacingBetweenSlices = _decimals([slice_spacing])[0]
+    header.PixelSpacing = _decimals([row_spacing, column_spacing])
+    (header.SliceThickness,) = _decimals([thickness])
+    (header.SpacingBetweenSlices,) = _decimals([slice_spacing])
 
 
-def _slice_positions(series: CtSeries) -> list[Sequence[DSfloat]]:
-    if series.slices[0].frame_number is None:
-        return [source.ImagePositionPatient for source in series.sources]
+def _slice_positions(series: CtSeries) -> Iterator[list[DSfloat]]:
+    """Give the position of each slice: the source's own, for multi-frame that of the volume."""
     affine = series.volume.affine
-    return [_decimals(affine[:3] @ (index, 0, 0, 1)) for index in range(len(series.slices))]
+    single_frame = series.slices[0].frame_number is None
+    for index in range(len(series.slices)):
+        own = frames_of(series.sources[index])[0].position if single_frame else None
+        yield _decimals(own or affine[:3] @ (index, 0, 0, 1))
 
 
 def _decimals(values: Iterable[float]) -> list[DSfloat]:
     return [DSfloat(float(value), auto_format=True) for value in values]
-
-
-def _copy_valid(source: Dataset, header: Dataset, keywords: Iterable[str]) -> None:
-    for keyword in keywords:
-        if keyword not in source:
-            continue
-        element = _with_standard_vr(source[keyword])
-        if not _is_valid(element):
-            _log.warning("%s of the source breaks its VR and is left out", keyword)
-            continue
-        header[element.tag] = element
-
-
-def _with_standard_vr(element: DataElement) -> DataElement:
-    vr = dictionary_VR(element.tag)
-    return element if vr == element.VR else DataElement(element.tag, vr, element.value)
-
-
-def _is_valid(element: DataElement) -> bool:
-    if isinstance(element.value, bytes):
-        return False
-    if element.VR not in _STRICT_VRS:
-        return True
-    values = element.value if isinstance(element.value, MultiValue) else [element.value]
-    try:
-        for value in values:
-            validate_value(element.VR, str(value or ""), RAISE)
-    except ValueError:
-        return False
-    return True

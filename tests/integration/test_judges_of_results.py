@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import Comprehensive3DSRStorage
 from support.judges import (
     dciodvfy_errors,
@@ -28,7 +31,7 @@ from support.synthetic_result import (
 )
 
 from dicom_node.ct_series import CtSeries
-from dicom_node.provenance import PredecessorReport
+from dicom_node.provenance import Equipment, PredecessorReport
 from dicom_node.reader import read_ct_series
 from dicom_node.results import encode_result
 from dicom_node.summary_page import render_overlay
@@ -77,6 +80,44 @@ def multi_frame():
     return tiny_series(multi_frame=True)
 
 
+SPOILT = {
+    "AccessionNumber": b"A" * 40,
+    "FrameOfReferenceUID": b"abc\0",
+    "Manufacturer": b"M" * 80,
+    "PatientAge": b"45",
+    "PatientID": b"4711\\" + b"7" * 80,
+    "PatientName": "Müller^Jörg^^^^Dr.".encode("latin-1"),
+    "PatientSex": b"U ",
+    "PatientIdentityRemoved": b"YES ",
+    "SliceThickness": b"abc ",
+    "SoftwareVersions": b"a\\" + b"b" * 80,
+    "StudyDate": b"2020.01.02",
+    "StudyDescription": b"Thorax\r\nlow dose",
+    "StudyTime": b"noon",
+}
+
+
+@pytest.fixture(scope="module")
+def spoilt(data_dir, tmp_path_factory):
+    """The real series as a careless sender would spell it."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    for path in (data_dir / "series" / "lung_dx-A0001-s3").glob("*.dcm"):
+        dataset = dcmread(path)
+        dataset.pop("SpecificCharacterSet", None)
+        for keyword in ("DeidentificationMethodCodeSequence", "ProcedureCodeSequence"):
+            setattr(dataset, keyword, [Dataset()])
+        dataset.pop("DeidentificationMethod", None)
+        for keyword, value in SPOILT.items():
+            vr, tag = dictionary_VR(keyword), Tag(tag_for_keyword(keyword))
+            dataset[tag] = RawDataElement(
+                tag, vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True
+            )
+        dataset.save_as(folder / path.name)
+    return read_ct_series(sorted(folder.iterdir()))
+
+
+ABROAD = Equipment("0.1.0", station_name="Röntgen 1", institution_name="Hôpital Zürich, Больница")
+
 CASES = {
     "several lesions": ("philips", THREE_LESIONS, {}),
     "one lesion": ("philips", ONE_LESION, {}),
@@ -85,6 +126,7 @@ CASES = {
     "lidc": ("lidc", THREE_LESIONS, {}),
     "legacy converted": ("legacy_converted", SMALL_LESION, {}),
     "multi-frame": ("multi_frame", TINY_LESIONS, {}),
+    "spoilt": ("spoilt", ONE_LESION, {"equipment": ABROAD}),
 }
 
 
@@ -168,7 +210,7 @@ def test_dcmtk_shows_the_summary_as_it_was_drawn(result, tmp_path):
     assert np.array_equal(shown, render_overlay(result.series, result.prediction))
 
 
-@pytest.mark.parametrize("result", ["several lesions", "no lesion"], indirect=True)
+@pytest.mark.parametrize("result", ["several lesions", "no lesion", "spoilt"], indirect=True)
 def test_pixelmed_finds_a_valid_tid_1500(result):
     verdict = pixelmed_verdict(result.files["sr"])
 

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_series
 
 from dicom_node.segmentation import encode_segmentation
@@ -117,7 +118,7 @@ def test_odd_values_of_the_source_neither_stop_a_result_nor_enter_it():
 
     segmentation = encode(series)
 
-    assert segmentation.PatientID == source.PatientID, "filed with its patient whatever it says"
+    assert segmentation.PatientID == source.PatientID[:64].strip()
     assert segmentation.PatientName == "single"
     for keyword in ("PatientBirthDate", "PatientSex", "StudyTime", "AccessionNumber", "StudyID"):
         assert segmentation[keyword].is_empty, keyword
@@ -125,15 +126,34 @@ def test_odd_values_of_the_source_neither_stop_a_result_nor_enter_it():
     assert source.PatientSex == "U", "the source stays as it is"
 
 
-def test_a_japanese_name_arrives_as_it_was(tmp_path):
+@pytest.mark.parametrize("spelling", ["abc ", "1.2500000000000000001 ", ""])
+def test_geometry_is_written_anew_however_the_source_spells_it(spelling):
     series = tiny_series()
-    source = series.sources[0]
-    source.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
-    source.PatientName = "Yamada^Tarou=山田^太郎"
-    path = tmp_path / "seg.dcm"
-    encode(series).save_as(path, enforce_file_format=True)
+    for source in series.sources:
+        for tag, text in ((0x00180050, spelling), (0x00280030, "0.150000000000000000e+01\\01.25")):
+            source[tag] = RawDataElement(
+                Tag(tag),
+                "DS",
+                len(text),
+                text.encode(),
+                0,
+                is_implicit_VR=False,
+                is_little_endian=True,
+            )
 
-    assert dcmread(path).PatientName.ideographic == "山田^太郎"
+    measures = encode(series).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+
+    assert measures.PixelSpacing == [1.5, 1.25]
+    expected = {"1.2500000000000000001 ": 1.25}.get(spelling, 5.0)
+    assert measures.SliceThickness == expected
+
+
+def test_a_frame_of_reference_that_is_no_uid_is_replaced():
+    series = tiny_series()
+    for source in series.sources:
+        source.FrameOfReferenceUID = "1.2.003.1"
+
+    assert UID(encode(series).FrameOfReferenceUID).is_valid
 
 
 def test_times_come_from_the_screening():
