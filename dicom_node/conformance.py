@@ -21,9 +21,9 @@ from dicom_node.contexts import (
     accepted_transfer_syntaxes,
     sop_class_name,
 )
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.provenance import RESULT_SOP_CLASSES
 from dicom_node.sop_classes import CT_SOP_CLASSES
-from dicom_node.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,9 +14,9 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node.contexts import VERIFICATION, accepted_contexts, sop_class_name
 from dicom_node.errors import ConfigurationError, SpoolError
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reasons import Reason
 from dicom_node.refusals import EdgeReason, RefusalNote
-from dicom_node.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.status import StorageStatus
 from dicom_node.transport import guard_incoming, keep_data_sets_out_of_logs
 

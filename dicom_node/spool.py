@@ -20,14 +20,11 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from dicom_node.errors import SpoolError
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.refusals import RefusalNote, RefusalNotes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# Derived from a UUID (PS3.5 section B.2), so that it belongs to nobody else.
-IMPLEMENTATION_CLASS_UID = UID("2.25.71829954871185159541119502600049714382")
-IMPLEMENTATION_VERSION_NAME = "LUNGWATCH"
 
 _TEMPORARY_SUFFIX = ".part"
 
@@ -42,13 +39,10 @@ class SpooledInstance:
         The file in the inbox.
     content_digest
         :func:`content_digest` of it.
-    duplicate
-        Whether the inbox held exactly these bytes already, so that nothing was written.
     """
 
     path: Path
     content_digest: str
-    duplicate: bool
 
 
 def uid_hash(uid: str) -> str:
@@ -166,15 +160,14 @@ class Spool:
         meta.SendingApplicationEntityTitle = calling_ae_title
         meta.ReceivingApplicationEntityTitle = called_ae_title
         try:
-            duplicate = target.exists()
-            if not duplicate:
+            if not target.exists():
                 self._write(target, _encode_file_header(meta), dataset)
             # Also for a duplicate: the thread that wrote it may not have come this far yet.
             _fsync_folder(self._inbox)
         except OSError as error:
             msg = f"spool {self.root} could not store an instance: {error.strerror}"
             raise SpoolError(msg) from error
-        return SpooledInstance(target, digest, duplicate)
+        return SpooledInstance(target, digest)
 
     def inbox(self) -> Iterator[Path]:
         """Yield what waits in the inbox, in order of receipt."""
@@ -186,11 +179,6 @@ class Spool:
                     received.append((entry.stat().st_mtime_ns, entry.path))
         for _, path in sorted(received):
             yield Path(path)
-
-    @staticmethod
-    def received_at(path: Path) -> datetime:
-        """When an instance of the spool was received, in UTC; filing it does not change that."""
-        return datetime.fromtimestamp(path.stat().st_mtime_ns / 1e9, UTC)
 
     @staticmethod
     def digest_of(path: Path) -> str:

@@ -12,8 +12,6 @@ from dicom_node.segmentation import lesion_label
 from dicom_node.slice_picture import body_box, choose_slices, draw_slice, patient_directions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from dicom_node.ct_series import CtSeries
@@ -63,11 +61,6 @@ def render_overlay(series: CtSeries, prediction: Prediction) -> NDArray[np.uint8
     _draw_legend(draw, prediction, top)
     _draw_footer(draw, prediction)
     return np.asarray(page)
-
-
-def save_png(picture: NDArray[np.uint8], path: Path) -> None:
-    """Save an RGB picture as PNG."""
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -11,9 +11,9 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.contexts import RESULT_TRANSFER_SYNTAXES, VERIFICATION
 from dicom_node.errors import PeerRefusedError, PeerUnavailableError
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
 from dicom_node.peers.retry import RetryingPeer
-from dicom_node.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.status import StorageStatus, StoreVerdict
 from dicom_node.transport import keep_data_sets_out_of_logs, set_no_delay
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.synthetic_result import (
     TINY_LESIONS,
     Ellipsoid,
@@ -13,7 +12,7 @@ from support.synthetic_result import (
 
 from dicom_node.colours import lesion_colour
 from dicom_node.slice_picture import body_box, choose_slices, patient_directions
-from dicom_node.summary_page import render_overlay, save_png
+from dicom_node.summary_page import render_overlay
 from model.prediction import Laterality
 
 
@@ -91,12 +90,3 @@ def test_the_page_names_the_model_that_spoke():
 
     assert prediction.model == context.model
     assert len(np.unique(footer.reshape(-1, 3), axis=0)) > 2, "something is written there"
-
-
-def test_the_page_can_be_saved_as_png(tmp_path):
-    page = render_overlay(tiny_series(), predict(tiny_series(), TINY_LESIONS))
-    save_png(page, tmp_path / "overlay.png")
-
-    with Image.open(tmp_path / "overlay.png") as image:
-        assert image.format == "PNG"
-        assert np.array_equal(np.asarray(image), page)
