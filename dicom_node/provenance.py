@@ -105,7 +105,7 @@ class ResultContext:
     Attributes
     ----------
     identity
-        Identity all UIDs are derived from.
+        The result; all UIDs are derived from it and from what else enters the bytes, see `uid`.
     model
         The model version that spoke.
     created_at
@@ -138,8 +138,24 @@ class ResultContext:
         check_uid_root(self.uid_root)
 
     def uid(self, role: UidRole, index: int = 0) -> str:
-        """UID of one thing of this result."""
-        return derive_uid(self.uid_root, self.identity, role, self.revision, index)
+        """UID of one thing of this result.
+
+        The same UID must mean the same bytes. So beside the identity it depends on all that the
+        objects tell of node and model, and on the time zone their dates are written in.
+        """
+        return derive_uid(self.uid_root, self.identity, self._wording(), role, self.revision, index)
+
+    def _wording(self) -> str:
+        """Digest of what the objects say beside the identity."""
+        said = (
+            self.model.name,
+            self.model.version,
+            self.equipment.software_version,
+            self.equipment.station_name,
+            self.equipment.institution_name,
+            str(self.created_at.utcoffset()),
+        )
+        return _digest(said).hex()
 
     @property
     def device_uid(self) -> str:
@@ -187,7 +203,12 @@ def check_uid_root(root: str) -> None:
 
 
 def derive_uid(
-    root: str, identity: ResultIdentity, role: UidRole, revision: int = 1, index: int = 0
+    root: str,
+    identity: ResultIdentity,
+    wording: str,
+    role: UidRole,
+    revision: int = 1,
+    index: int = 0,
 ) -> str:
     """Derive the UID of one thing of a result from the result's identity.
 
@@ -197,6 +218,8 @@ def derive_uid(
         UID root with its closing dot.
     identity
         The result.
+    wording
+        Digest of what else enters its bytes.
     role
         What the UID identifies.
     revision
@@ -213,6 +236,7 @@ def derive_uid(
         identity.series_digest,
         identity.model_sha256,
         identity.pipeline_digest,
+        wording,
         role.value,
         str(revision),
         str(index),
@@ -222,11 +246,15 @@ def derive_uid(
 
 def uid_from_name(root: str, name: tuple[str, ...]) -> str:
     """Derive a UID of at most 64 characters from a name, by SHA-256."""
-    digest = hashlib.sha256("\x1f".join(name).encode()).digest()
+    digest = _digest(name)
     if root == UUID_ROOT:
         return f"{root}{_name_based_uuid(digest).int}"
     digits = _MAXIMUM_UID_LENGTH - len(root)
     return f"{root}{int.from_bytes(digest) % 10**digits}"
+
+
+def _digest(parts: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\x1f".join(parts).encode()).digest()
 
 
 def is_own_result(header: Header) -> bool:

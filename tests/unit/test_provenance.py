@@ -1,15 +1,18 @@
 """Identity, UIDs and recognition of results."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom.uid import UID, CTImageStorage, SegmentationStorage
-from support.synthetic_result import context_of, tiny_series
+from support.synthetic_result import MODEL, context_of, tiny_series
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.provenance import (
     MANUFACTURER,
     MODEL_NAME,
+    Equipment,
     ResultIdentity,
     UidRole,
     derive_uid,
@@ -17,6 +20,7 @@ from dicom_node.provenance import (
 )
 
 IDENTITY = ResultIdentity("series", "model", "pipeline")
+MORNING = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ForeignHeader:
 
 @pytest.mark.parametrize("root", ["2.25.", "1.2.826.0.1.3680043.10.1234.", "0." * 19 + "12."])
 def test_derived_uids_are_valid_and_keep_their_root(root):
-    uid = UID(derive_uid(root, IDENTITY, UidRole.REPORT))
+    uid = UID(derive_uid(root, IDENTITY, "wording", UidRole.REPORT))
 
     assert uid.is_valid
     assert uid.startswith(root)
@@ -36,15 +40,15 @@ def test_derived_uids_are_valid_and_keep_their_root(root):
 
 def test_a_uid_never_changes_between_releases():
     # Written down once: another value would give every result in every PACS a second copy.
-    uuid_based = "2.25.77133755793260085836114613813535600506"
-    rooted = "1.2.3.2880774180641207525871586409894634892057372513018511984120"
+    uuid_based = "2.25.37757112851907373272967250046036809366"
+    rooted = "1.2.3.8854102567439937183110151964074079440030508275800403727903"
 
-    assert derive_uid("2.25.", IDENTITY, UidRole.REPORT) == uuid_based
-    assert derive_uid("1.2.3.", IDENTITY, UidRole.REPORT) == rooted
+    assert derive_uid("2.25.", IDENTITY, "wording", UidRole.REPORT) == uuid_based
+    assert derive_uid("1.2.3.", IDENTITY, "wording", UidRole.REPORT) == rooted
 
 
 def test_the_uuid_root_gives_a_name_based_uuid():
-    number = int(derive_uid("2.25.", IDENTITY, UidRole.REPORT).removeprefix("2.25."))
+    number = int(derive_uid("2.25.", IDENTITY, "wording", UidRole.REPORT).removeprefix("2.25."))
 
     assert number >> 76 & 0xF == 8, "version 8 (RFC 9562)"
     assert number >> 62 & 0x3 == 2, "variant"
@@ -52,16 +56,46 @@ def test_the_uuid_root_gives_a_name_based_uuid():
 
 def test_every_part_of_the_identity_makes_another_uid():
     changed = [
-        derive_uid("2.25.", IDENTITY, UidRole.REPORT),
-        derive_uid("2.25.", replace(IDENTITY, series_digest="other"), UidRole.REPORT),
-        derive_uid("2.25.", replace(IDENTITY, model_sha256="other"), UidRole.REPORT),
-        derive_uid("2.25.", replace(IDENTITY, pipeline_digest="other"), UidRole.REPORT),
-        derive_uid("2.25.", IDENTITY, UidRole.SEGMENTATION),
-        derive_uid("2.25.", IDENTITY, UidRole.REPORT, revision=2),
-        derive_uid("2.25.", IDENTITY, UidRole.REPORT, index=1),
+        derive_uid("2.25.", IDENTITY, "wording", UidRole.REPORT),
+        derive_uid("2.25.", replace(IDENTITY, series_digest="other"), "wording", UidRole.REPORT),
+        derive_uid("2.25.", replace(IDENTITY, model_sha256="other"), "wording", UidRole.REPORT),
+        derive_uid("2.25.", replace(IDENTITY, pipeline_digest="other"), "wording", UidRole.REPORT),
+        derive_uid("2.25.", IDENTITY, "other", UidRole.REPORT),
+        derive_uid("2.25.", IDENTITY, "wording", UidRole.SEGMENTATION),
+        derive_uid("2.25.", IDENTITY, "wording", UidRole.REPORT, revision=2),
+        derive_uid("2.25.", IDENTITY, "wording", UidRole.REPORT, index=1),
     ]
 
     assert len(set(changed)) == len(changed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"equipment": Equipment("0.1.0", station_name="NODE2")},
+        {"equipment": Equipment("0.1.0", station_name="NODE1", institution_name="Elsewhere")},
+        {"equipment": Equipment("0.1.1", station_name="NODE1")},
+        {"created_at": MORNING.astimezone(ZoneInfo("Asia/Tokyo"))},
+        {"model": replace(MODEL, version="0.1.1")},
+        {"revision": 2},
+    ],
+)
+def test_what_the_objects_say_otherwise_makes_another_uid(changes):
+    series = tiny_series()
+    usual = {"created_at": MORNING}
+
+    first = context_of(series, **usual).uid(UidRole.REPORT)
+    assert first == context_of(series, **usual).uid(UidRole.REPORT)
+    assert first != context_of(series, **usual | changes).uid(UidRole.REPORT)
+
+
+def test_two_cities_on_one_clock_write_the_same_result():
+    paris, berlin = (
+        context_of(tiny_series(), created_at=MORNING.astimezone(ZoneInfo(zone)))
+        for zone in ("Europe/Paris", "Europe/Berlin")
+    )
+
+    assert paris.uid(UidRole.REPORT) == berlin.uid(UidRole.REPORT)
 
 
 @pytest.mark.parametrize("root", ["", "2.25", "3.1.", "1.02.", "1..2.", "a.b.", "1." * 21])
