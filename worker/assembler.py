@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -9,16 +10,17 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from dicom_node.assembly import series_digest_of_headers
 from dicom_node.header import InstanceHeader
-from dicom_node.series import select_series
+from dicom_node.reasons import Reason
+from dicom_node.series import SeriesDecision, StudySelection, select_series
 from worker.db import events, screenings, studies
-from worker.lifecycle import Progress, StudyEvent, StudyState
+from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.series import SelectionPolicy, StudySelection
+    from dicom_node.series import SelectionPolicy
     from worker.db.engine import Database
     from worker.db.tables import Study
 
@@ -57,19 +59,22 @@ class Assembler:
 
     def _judge(self, study_id: int) -> None:
         with self._database.transaction() as session:
-            study = studies.lock(session, study_id)
+            study = screenings.lock_study(session, study_id)
             if study.state is StudyState.RECEIVING:
                 self._assemble(session, study)
 
     def _fail(self, study_id: int, detail: str) -> None:
         with self._database.transaction() as session:
-            study = studies.lock(session, study_id)
+            study = screenings.lock_study(session, study_id)
+            in_force = screenings.current(study)
+            if in_force is not None:
+                screenings.supersede(session, in_force)
             events.move(session, study, StudyEvent.FAILED, Progress.PROCESSING_ERROR, detail)
 
     def _assemble(self, session: Session, study: Study) -> None:
         instances = studies.assembly_candidates(session, study)
         headers = [InstanceHeader.from_json(instance.header) for instance in instances]
-        selection = select_series(headers, self._policy)
+        selection = self._select(study, headers)
         studies.write_decisions(
             session, study, selection, {h.series_instance_uid: h for h in reversed(headers)}
         )
@@ -79,15 +84,41 @@ class Assembler:
         chosen = [h for h in headers if h.series_instance_uid == selection.chosen]
         self._queue(session, study, selection.chosen, chosen)
 
+    def _select(self, study: Study, headers: Sequence[InstanceHeader]) -> StudySelection:
+        """Choose among the series, but for those a worker has found not to be screenable."""
+        if not headers and study.conflict_count:
+            reason, detail = Reason.CONFLICTING_DUPLICATES, "its instances came before, otherwise"
+            return StudySelection(None, (), reason, detail)
+        refused = {
+            uid: screening
+            for uid, screening in screenings.refused_series(study).items()
+            if screening.instances_digest == _digest(headers, uid)
+        }
+        left = [h for h in headers if h.series_instance_uid not in refused]
+        selection = select_series(left, self._policy)
+        decisions = tuple(
+            SeriesDecision(
+                series_instance_uid=uid,
+                reason=Reason(screening.reason),
+                detail=screening.detail,
+                instance_count=sum(h.series_instance_uid == uid for h in headers),
+            )
+            for uid, screening in refused.items()
+        )
+        if selection.chosen is None and decisions:
+            first = decisions[0]
+            return StudySelection(None, selection.decisions + decisions, first.reason, first.detail)
+        return replace(selection, decisions=selection.decisions + decisions)
+
     @staticmethod
     def _refuse(session: Session, study: Study, selection: StudySelection) -> None:
         in_force = screenings.current(study)
-        if in_force is not None:
+        if in_force is not None and in_force.state is not ScreeningState.REFUSED:
             screenings.supersede(session, in_force)
-        if selection.reason is None:
-            events.move(session, study, StudyEvent.NOTHING_TO_SCREEN, Progress.NOTHING_TO_SCREEN)
-        else:
-            events.move(session, study, StudyEvent.REFUSED, selection.reason, selection.detail)
+        nothing = selection.reason in {None, Reason.NOT_CT}
+        event = StudyEvent.NOTHING_TO_SCREEN if nothing else StudyEvent.REFUSED
+        reason = selection.reason or Progress.NOTHING_TO_SCREEN
+        events.move(session, study, event, reason, selection.detail)
 
     @staticmethod
     def _queue(
@@ -111,3 +142,7 @@ class Assembler:
             f"series {series_uid}, {len(headers)} instances",
             screening,
         )
+
+
+def _digest(headers: Sequence[InstanceHeader], series_uid: str) -> str:
+    return series_digest_of_headers(h for h in headers if h.series_instance_uid == series_uid)

@@ -123,6 +123,7 @@ def deliverer(settings: Settings, database: Database) -> Deliverer:
 
     return Deliverer(
         database,
+        settings.results_dir,
         destinations(settings),
         RetryPolicy(
             first_seconds=settings.delivery_retry_seconds,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from dicom_node.errors import DicomNodeError, PeerError, SpoolError
+from dicom_node.errors import PeerError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 from worker.db import deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from dicom_node.config import Destination
     from dicom_node.peers import StoreOutcome
@@ -53,7 +54,28 @@ class _Due:
 
     delivery_id: int
     attempts: int
-    outgoing: OutgoingObject
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: Path
+    sha256: str
+
+    def outgoing(self) -> OutgoingObject:
+        """Read the object.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read now.
+        SpoolError
+            If it is not what was recorded.
+        """
+        content = self.path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise SpoolError(
+                f"{self.path.name} is not what was recorded; screen the study again with "
+                "`lungwatch studies requeue --rescreen`"
+            )
+        return OutgoingObject(self.sop_class_uid, self.sop_instance_uid, content)
 
 
 class Deliverer:
@@ -65,6 +87,8 @@ class Deliverer:
     ----------
     database
         The outbox.
+    results_dir
+        Folder of the encoded results.
     destinations
         Where results go.
     policy
@@ -72,11 +96,23 @@ class Deliverer:
     """
 
     def __init__(
-        self, database: Database, destinations: Sequence[Destination], policy: RetryPolicy
+        self,
+        database: Database,
+        results_dir: Path,
+        destinations: Sequence[Destination],
+        policy: RetryPolicy,
     ) -> None:
         self._database = database
+        self._results_dir = results_dir
         self._destinations = destinations
         self._policy = policy
+        self._away: set[str] = set()
+
+    def take_over(self) -> None:
+        """Take up what an earlier node left: its unfinished tries, and unknown destinations."""
+        with self._database.transaction() as session:
+            deliveries.take_over(session)
+            deliveries.end_unknown(session, [d.name for d in self._destinations])
 
     def rounds(self) -> list[tuple[str, Callable[[], int]]]:
         """Give for each destination its name and the function that does one round."""
@@ -93,21 +129,30 @@ class Deliverer:
                 _Due(
                     d.id,
                     d.attempts,
-                    OutgoingObject(d.sop_class_uid, d.sop_instance_uid, Path(d.path)),
+                    d.sop_class_uid,
+                    d.sop_instance_uid,
+                    self._results_dir / d.path,
+                    d.sha256,
                 )
                 for d in taken
             ]
-        try:
-            outcomes = open_peer(destination).store([entry.outgoing for entry in due])
-        except SpoolError as error:
-            self._refuse_all(due, error)
-        except PeerError as error:
-            self._postpone_all(destination, due, str(error))
-        else:
-            self._record(destination, due, outcomes)
+        self._send(destination, due)
         with self._database.transaction() as session:
             deliveries.settle(session, screening_id)
         return len(due)
+
+    def _send(self, destination: Destination, due: Sequence[_Due]) -> None:
+        try:
+            outcomes = open_peer(destination).store([entry.outgoing() for entry in due])
+        except SpoolError as error:
+            self._refuse(due, str(error))
+        except OSError as error:
+            # Our own disk: another try may find it well, and the destination is not to blame.
+            self._postpone(due, f"a result cannot be read: {error.strerror}")
+        except PeerError as error:
+            self._open_circuit(destination, due, str(error))
+        else:
+            self._record(destination, due, outcomes)
 
     def _record(
         self, destination: Destination, due: Sequence[_Due], outcomes: Sequence[StoreOutcome]
@@ -120,21 +165,28 @@ class Deliverer:
                     deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
         away = [o.detail for o in outcomes if o.verdict is StoreVerdict.UNAVAILABLE]
         if away:
-            self._postpone_all(destination, due, away[0])
+            self._open_circuit(destination, due, away[0])
+        elif destination.name in self._away:
+            self._away.discard(destination.name)
+            with self._database.transaction() as session:
+                deliveries.let_go(session, destination.name)
 
-    def _postpone_all(self, destination: Destination, due: Sequence[_Due], error: str) -> None:
+    def _open_circuit(self, destination: Destination, due: Sequence[_Due], error: str) -> None:
         """Wait for a destination that is away, with everything that waits for it."""
+        self._away.add(destination.name)
+        self._postpone(due, error)
+        with self._database.transaction() as session:
+            # For all studies: each try would end the same way.
+            deliveries.hold_back(session, destination.name, self._policy.first_seconds)
+        log.warning("destination_unavailable", destination=destination.name, error=error)
+
+    def _postpone(self, due: Sequence[_Due], error: str) -> None:
         pause = self._policy.pause(max(entry.attempts for entry in due))
         with self._database.transaction() as session:
             for entry in due:
                 deliveries.postpone(session, entry.delivery_id, error, pause)
-            # The circuit opens for all studies: each try would end the same way.
-            deliveries.hold_back(session, destination.name, self._policy.first_seconds)
-        log.warning(
-            "destination_unavailable", destination=destination.name, error=error, pause=pause
-        )
 
-    def _refuse_all(self, due: Sequence[_Due], error: DicomNodeError) -> None:
+    def _refuse(self, due: Sequence[_Due], error: str) -> None:
         with self._database.transaction() as session:
             for entry in due:
-                deliveries.mark_refused(session, entry.delivery_id, str(error))
+                deliveries.mark_refused(session, entry.delivery_id, error)

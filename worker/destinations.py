@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from dicom_node.config import Destination, DicomWebDestination, DimseDestination
 from dicom_node.errors import ConfigurationError
@@ -20,7 +21,9 @@ def parse_destinations(settings: Settings) -> tuple[Destination, ...]:
     """Parse the destinations.
 
     ``dimse://AE_TITLE@host:port`` is a C-STORE SCP; ``stow+https://user:password@host/path`` a
-    DICOMweb service (``stow+http`` too). A ``#NAME`` at the end names it.
+    DICOMweb service (``stow+http`` too), with ``?token=...`` instead of user and password, and
+    ``?ca_bundle=FILE`` where its certificate is signed by an authority of the house. A ``#NAME``
+    at the end names it.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def parse_destinations(settings: Settings) -> tuple[Destination, ...]:
 
 def _parse(entry: str, calling_ae_title: str) -> Destination:
     try:
-        parts = urlsplit(entry)
+        parts = _split(entry)
         if parts.scheme == "dimse":
             return _dimse(parts, calling_ae_title)
         if parts.scheme in {"stow+http", "stow+https"}:
@@ -49,6 +52,14 @@ def _parse(entry: str, calling_ae_title: str) -> Destination:
     raise SettingsError(
         f"{_VARIABLE} is wrong: an entry must begin with dimse://, stow+http:// or stow+https://."
     )
+
+
+def _split(entry: str) -> SplitResult:
+    parts = urlsplit(entry)
+    # A password with a bare / or # would end up in the path or the name, and be shown.
+    if entry.count("@") != parts.netloc.count("@") or parts.netloc.count("@") > 1:
+        raise ValueError("@, / and # within a name or password are written %40, %2F and %23")
+    return parts
 
 
 def _dimse(parts: SplitResult, calling_ae_title: str) -> DimseDestination:
@@ -67,9 +78,14 @@ def _dimse(parts: SplitResult, calling_ae_title: str) -> DimseDestination:
 def _dicomweb(parts: SplitResult) -> DicomWebDestination:
     host = parts.netloc.rpartition("@")[2]
     scheme = parts.scheme.removeprefix("stow+")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := set(options) - {"token", "ca_bundle"}:
+        raise ValueError(f"{', '.join(sorted(unknown))} is no option; token and ca_bundle are")
     return DicomWebDestination(
         name=unquote(parts.fragment) or (parts.hostname or ""),
         url=f"{scheme}://{host}{parts.path}".rstrip("/"),
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
+        token=options.get("token"),
+        ca_bundle=Path(options["ca_bundle"]) if "ca_bundle" in options else None,
     )

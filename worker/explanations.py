@@ -74,10 +74,11 @@ PROGRESS: Mapping[Progress, Explanation] = {
     ),
     Progress.PROCESSING_ERROR: Explanation(
         "Lungwatch itself failed on it",
-        "Nothing is lost. The node's log has the cause: please report it, then "
-        "`lungwatch studies requeue`, or send the study again.",
+        "Nothing is lost. The node's log has the cause: please report it. Send the study again, "
+        "or use `lungwatch studies requeue`.",
     ),
     Progress.NOTHING_TO_SCREEN: Explanation("holds no CT to screen"),
+    Progress.RECEIVED_AGAIN: Explanation("came again and could be read; see its own study"),
     Progress.REQUEUED: Explanation("queued again by a person"),
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.header import read_header
@@ -51,6 +54,15 @@ class Intake:
         self._database = database
         self._spool = spool
         self._settle_seconds = settle_seconds
+        self._caught_up = False
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the last round recorded everything that waited.
+
+        Before that no study may be judged: its missing slices could lie in the inbox.
+        """
+        return self._caught_up
 
     def run_once(self) -> int:
         """Record everything that waits.
@@ -60,10 +72,28 @@ class Intake:
         int
             Number of instances and refusal notes recorded.
         """
-        count = 0
+        self._caught_up = False
+        count = self._take_inbox() + self._take_refusals()
+        self._caught_up = True
+        return count
+
+    def _take_inbox(self) -> int:
+        count, unreadable = 0, None
         for path in self._spool.inbox():
-            self._take_or_set_aside(path)
-            count += 1
+            if not path.is_file():
+                continue
+            try:
+                self._take_or_set_aside(path)
+                count += 1
+            except OSError as error:
+                # One file on a bad sector must not keep the others waiting.
+                unreadable = error
+        if unreadable is not None:
+            raise unreadable
+        return count
+
+    def _take_refusals(self) -> int:
+        count = 0
         for path, note in self._spool.refusals():
             with self._database.transaction() as session:
                 events.record(session, "refused_at_association", **_as_json(note))
@@ -74,11 +104,15 @@ class Intake:
     def _take_or_set_aside(self, path: Path) -> None:
         """Record one instance; one that cannot be recorded must not hold up the others."""
         try:
-            self._take(path)
+            try:
+                self._take(path)
+            except IntegrityError:
+                # Another process was first with the same study or instance: now it is known.
+                self._take(path)
         except RefusedError as error:
             self._quarantine(path, StudyState.REFUSED, error.reason, error.detail)
-        except (OSError, SpoolError, InterfaceError, OperationalError):
-            # The disk or the database is in trouble, not the instance: it waits.
+        except (OSError, SpoolError, MemoryError, InterfaceError, OperationalError):
+            # The machine or the database is in trouble, not the instance: it waits.
             raise
         except Exception as error:
             log.exception("instance_not_recorded", file=path.name)
@@ -104,20 +138,21 @@ class Intake:
         target = self._spool.study_path(
             header.study_instance_uid, header.sop_instance_uid, header.content_sha256
         )
+        study = studies.find_or_add(session, header)
+        known = studies.same_instance(session, header.sop_instance_uid)
+        for instance in known:
+            if instance.content_digest != header.content_sha256:
+                continue
+            if instance.disposition != Disposition.QUARANTINED:
+                # Recorded before: a duplicate, or a move that a crash prevented.
+                return self._count_duplicate(study, target)
+            studies.readmit(session, instance, study)
         receipt = Receipt(
             header.content_sha256,
             str(target.relative_to(self._spool.root)),
             _calling_ae_title(path),
         )
-        study = studies.find_or_add(session, header)
-        known = studies.same_instance(session, header.sop_instance_uid)
-        if any(instance.content_digest == header.content_sha256 for instance in known):
-            # Recorded before: a duplicate, or a move that a crash prevented.
-            if target.exists():
-                study.duplicate_count += 1
-                return False
-            return True
-        disposition, reason = _judge(session, header, known)
+        disposition, reason = _judge(session, study, header, known)
         studies.add_instance(
             session, study, receipt, header.sop_instance_uid, disposition, reason, header
         )
@@ -128,18 +163,20 @@ class Intake:
         return True
 
     @staticmethod
+    def _count_duplicate(study: Study, target: Path) -> bool:
+        if not target.exists():
+            return True
+        study.duplicate_count += 1
+        return False
+
     def _note(
+        self,
         session: Session,
         study: Study,
         header: InstanceHeader,
         disposition: Disposition,
         reason: str | None,
     ) -> None:
-        if disposition is Disposition.CONFLICT:
-            study.detail = (
-                f"another object came under the SOP Instance UID {header.sop_instance_uid}; "
-                "the first is kept"
-            )
         events.record(
             session,
             f"instance_{disposition.value}",
@@ -148,6 +185,11 @@ class Intake:
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
         )
+        if disposition is Disposition.CONFLICT:
+            study.conflict_count += 1
+            if study.state is StudyState.IGNORED:
+                # So far it holds nothing else: it is judged, and refused for that.
+                studies.ct_received(session, study, self._settle_seconds)
 
     def _quarantine(self, path: Path, state: StudyState, reason: str, detail: str) -> None:
         uid = _claimed_sop_instance_uid(path)
@@ -157,21 +199,33 @@ class Intake:
             known = studies.same_instance(session, uid)
             if not any(instance.content_digest == digest for instance in known):
                 study = studies.add_unreadable(session, uid, state, reason, detail)
-                studies.add_instance(session, study, receipt, uid, Disposition.REFUSED, reason)
+                studies.add_instance(session, study, receipt, uid, Disposition.QUARANTINED, reason)
         self._spool.quarantine(path, reason)
         log.warning("instance_quarantined", reason=str(reason), detail=detail)
 
 
 def _judge(
-    session: Session, header: InstanceHeader, known: Sequence[Instance]
+    session: Session, study: Study, header: InstanceHeader, known: Sequence[Instance]
 ) -> tuple[Disposition, str | None]:
     if is_own_result(header) or studies.is_delivered_object(session, header.sop_instance_uid):
         return Disposition.IGNORED, Reason.OWN_RESULT
-    if known:
-        return Disposition.CONFLICT, Reason.CONFLICTING_DUPLICATES
     if header.sop_class_uid not in CT_SOP_CLASSES:
         return Disposition.IGNORED, Reason.NOT_CT
+    for instance in known:
+        if instance.disposition != Disposition.ACCEPTED:
+            continue
+        if not _is_spoilt(study, instance):
+            # The first under a UID is kept: which of two is right is not ours to guess.
+            return Disposition.CONFLICT, Reason.CONFLICTING_DUPLICATES
+        instance.disposition = Disposition.REPLACED
     return Disposition.ACCEPTED, None
+
+
+def _is_spoilt(study: Study, instance: Instance) -> bool:
+    """Tell whether a received instance is worth nothing, so that another may take its place."""
+    complete = instance.header.get("pixel_data_complete") is not False
+    spoilt_study = study.reason in {Reason.UNDECODABLE_PIXELS, Reason.SHORT_PIXEL_DATA}
+    return instance.study_id == study.id and (spoilt_study or not complete)
 
 
 def _as_json(note: RefusalNote) -> dict[str, Any]:
@@ -179,9 +233,17 @@ def _as_json(note: RefusalNote) -> dict[str, Any]:
 
 
 def _calling_ae_title(path: Path) -> str:
-    return str(read_file_meta_info(path).get("SourceApplicationEntityTitle", ""))
+    return str(_file_meta(path).get("SourceApplicationEntityTitle", ""))
 
 
 def _claimed_sop_instance_uid(path: Path) -> str:
     """Return the UID the sender named in its C-STORE request, which the spool wrote down."""
-    return str(read_file_meta_info(path).get("MediaStorageSOPInstanceUID", path.stem))
+    return str(_file_meta(path).get("MediaStorageSOPInstanceUID", path.stem))
+
+
+def _file_meta(path: Path) -> Dataset:
+    """Read the file meta the spool wrote; empty for a file that is none of the spool's."""
+    try:
+        return read_file_meta_info(path)
+    except (InvalidDicomError, EOFError, ValueError, KeyError, struct.error):
+        return Dataset()

@@ -7,21 +7,23 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
-from dicom_node.errors import RefusedError
+from dicom_node.errors import DicomNodeError, RefusedError
 from dicom_node.provenance import ResultContext
 from dicom_node.reader import read_ct_series
+from model.errors import ModelError
 from worker.db import results, screenings, studies
-from worker.errors import LeaseLostError
+from worker.errors import LeaseLostError, WorkerError
 from worker.files import write_durably
 from worker.result import result_document
 from worker.screening import screen
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from zoneinfo import ZoneInfo
 
     from dicom_node.provenance import Equipment, ResultIdentity
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from worker.screening import Outcome
 
 EXIT_DEADLINE = 75
+
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 3600.0
+# How many times the attempts of a screening are allowed while machine or services are in trouble.
+_PATIENCE = 4
 
 log = structlog.get_logger(__name__)
 
@@ -97,10 +104,14 @@ class ScreeningJob:
         except RefusedError as error:
             with self._database.transaction() as session:
                 screenings.refuse(session, claim, error.reason, error.detail)
+        except (OSError, MemoryError, OperationalError) as error:
+            # The machine is in trouble, not the study: patience, not a verdict.
+            log.exception("screening_interrupted", screening=screening_id)
+            self._release(claim, error, _PATIENCE * self._config.maximum_attempts)
         except Exception as error:
             # Whatever it was, it belongs to this study alone: the worker goes on.
             log.exception("screening_failed", screening=screening_id)
-            self._release(claim, f"{type(error).__name__}: {error}")
+            self._release(claim, error, self._config.maximum_attempts)
 
     def _screen(self, claim: Claim) -> None:
         with self._database.reading() as session:
@@ -120,7 +131,7 @@ class ScreeningJob:
     def _context(self, claim: Claim, identity: ResultIdentity) -> ResultContext:
         with self._database.reading() as session:
             screening = screenings.get(session, claim.screening_id)
-            origin = results.origin(session, screening, results.identity_digest(identity))
+            origin = results.origin(session, screening, self._identity_digest(identity))
             return ResultContext(
                 identity=identity,
                 model=self._predictor.model_version,
@@ -132,39 +143,51 @@ class ScreeningJob:
                 uid_root=self._config.uid_root,
             )
 
+    def _identity_digest(self, identity: ResultIdentity) -> str:
+        return results.identity_digest(
+            identity, self._config.equipment, self._config.uid_root, self._config.timezone
+        )
+
     def _record(self, claim: Claim, outcome: Outcome) -> None:
         begun = time.perf_counter()
-        outgoing = [(encoded, self._store(claim, encoded)) for encoded in outcome.objects]
         document = result_document(outcome)
+        for encoded, entry in zip(outcome.objects, document["objects"], strict=True):
+            entry["path"] = self._store(claim, encoded, entry["sha256"])
         document["timings"]["store"] = round(time.perf_counter() - begun, 4)
         with self._database.transaction() as session:
             results.record_success(
                 session,
                 claim,
                 model=outcome.prediction.model,
-                identity=results.identity_digest(outcome.context.identity),
+                identity=self._identity_digest(outcome.context.identity),
                 document=document,
-                outgoing=outgoing,
                 destinations=self._config.destinations,
             )
 
-    def _store(self, claim: Claim, encoded: EncodedObject) -> Path:
-        folder = self._config.results_dir / str(claim.screening_id)
-        path = folder / f"{encoded.kind}.dcm"
-        write_durably(path, encoded.data)
-        return path
+    def _store(self, claim: Claim, encoded: EncodedObject, sha256: str) -> str:
+        """Store an object under a name no other content can have; return its relative path."""
+        path = Path(str(claim.screening_id)) / f"{encoded.kind}-{sha256[:16]}.dcm"
+        write_durably(self._config.results_dir / path, encoded.data)
+        return str(path)
 
-    def _release(self, claim: Claim, detail: str) -> None:
+    def _release(self, claim: Claim, error: Exception, maximum_attempts: int) -> None:
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (claim.token - 1))
         try:
             with self._database.transaction() as session:
-                screenings.release(
-                    session,
-                    screenings.held(session, claim),
-                    detail,
-                    self._config.maximum_attempts,
-                )
+                screening = screenings.held(session, claim)
+                screenings.release(session, screening, _describe(error), maximum_attempts, pause)
         except LeaseLostError:
             log.warning("lease_lost", screening=claim.screening_id)
+
+
+def _describe(error: Exception) -> str:
+    """Name an error; the text of one that is not ours could hold patient data."""
+    name = type(error).__name__
+    if isinstance(error, DicomNodeError | ModelError | WorkerError):
+        return f"{name}: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    return name
 
 
 class _Heartbeat:

@@ -1,7 +1,7 @@
 """The life of a study as a pure state machine: states, what may happen, and what follows.
 
-Nothing here knows the database, DICOM or Celery. `db.repository` applies the transitions and
-writes each one to the event log.
+Nothing here knows the database, DICOM or Celery. `db.events` applies the transitions and writes
+each one to the event log.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class StudyEvent(StrEnum):
     SERIES_CHOSEN = "series_chosen"
     NOTHING_TO_SCREEN = "nothing_to_screen"
     REFUSED = "refused"
+    SERIES_REFUSED = "series_refused"
     CLAIMED = "claimed"
     LEASE_EXPIRED = "lease_expired"
     SCREENED = "screened"
@@ -55,6 +56,7 @@ class Progress(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     PROCESSING_ERROR = "processing_error"
     NOTHING_TO_SCREEN = "nothing_to_screen"
+    RECEIVED_AGAIN = "received_again"
     REQUEUED = "requeued"
 
 
@@ -65,6 +67,7 @@ _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
     StudyEvent.SERIES_CHOSEN: ((StudyState.RECEIVING,), StudyState.QUEUED),
     StudyEvent.NOTHING_TO_SCREEN: ((StudyState.RECEIVING,), StudyState.IGNORED),
     StudyEvent.REFUSED: ((StudyState.RECEIVING, StudyState.SCREENING), StudyState.REFUSED),
+    StudyEvent.SERIES_REFUSED: ((StudyState.SCREENING,), StudyState.RECEIVING),
     StudyEvent.CLAIMED: ((StudyState.QUEUED,), StudyState.SCREENING),
     StudyEvent.LEASE_EXPIRED: ((StudyState.SCREENING,), StudyState.QUEUED),
     StudyEvent.SCREENED: ((StudyState.SCREENING,), StudyState.DELIVERING),

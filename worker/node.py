@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.listener import Listener
 from dicom_node.spool import Spool
@@ -19,8 +20,10 @@ from worker.telemetry import configure_logging
 if TYPE_CHECKING:
     from types import FrameType
 
+    from worker.db.engine import Database
     from worker.settings import Settings
 
+_START_PAUSE_SECONDS = 5.0
 _INTAKE_PAUSE_SECONDS = 2.0
 _DELIVERY_PAUSE_SECONDS = 1.0
 
@@ -30,40 +33,43 @@ log = structlog.get_logger(__name__)
 class Node:
     """Everything but the network: what talks to the PACS and to the database.
 
-    The listener needs neither database nor broker to accept; the loops catch up when these are
-    back.
+    The listener needs neither database nor broker to accept: it starts at once, and the loops
+    catch up when these are there.
 
     Parameters
     ----------
     settings
         The installation.
+
+    Raises
+    ------
+    SettingsError
+        If a setting cannot work.
+    SchemaOutdatedError
+        If the database is there, but not up to date.
     """
 
     def __init__(self, settings: Settings) -> None:
-        spool = Spool(settings.spool_dir)
+        self._settings = settings
+        self._spool = Spool(settings.spool_dir)
         config = bootstrap.listener_config(settings)
-        spool.prepare()
-        database = bootstrap.open_database(settings)
-        intake = Intake(database, spool, settings.settle_seconds)
-        assembler = bootstrap.assembler(settings, database)
-        sweeper = bootstrap.sweeper(settings, database)
-        deliverer = bootstrap.deliverer(settings, database)
-        sweep_pause = min(settings.sweep_seconds, settings.settle_seconds)
-        self._database = database
-        self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
-        self._loops = (
-            self._intake_loop,
-            Loop("assembly", assembler.run_once, sweep_pause),
-            Loop("sweep", sweeper.run_once, sweep_pause),
-            *(
-                Loop(f"delivery-{name}", round_, _DELIVERY_PAUSE_SECONDS)
-                for name, round_ in deliverer.rounds()
-            ),
-        )
-        self._listener = Listener(config, spool, self._intake_loop.wake)
+        bootstrap.destinations(settings)
+        _ = settings.required_broker_url
+        self._spool.prepare()
+        self._listener = Listener(config, self._spool, self._wake_intake)
+        self._database: Database | None = None
+        self._intake_loop: Loop | None = None
+        self._loops: list[Loop] = []
+        try:
+            self._database = bootstrap.open_database(settings)
+        except OperationalError:
+            log.warning("database_unreachable", detail="receiving goes on without it")
+            self._loops.append(Loop("start", self._open_database, _START_PAUSE_SECONDS))
 
     def start(self) -> None:
         """Start listening and working."""
+        if self._database is not None:
+            self._start_loops(self._database)
         for loop in self._loops:
             loop.start()
         self._listener.start()
@@ -74,8 +80,41 @@ class Node:
         self._listener.stop()
         for loop in self._loops:
             loop.stop(timeout=30)
-        self._database.close()
+        if self._database is not None:
+            self._database.close()
         log.info("node_stopped")
+
+    def _open_database(self) -> int:
+        if self._database is None:
+            self._database = bootstrap.open_database(self._settings)
+            self._start_loops(self._database)
+            for loop in self._loops[1:]:
+                loop.start()
+        return 0
+
+    def _start_loops(self, database: Database) -> None:
+        settings = self._settings
+        intake = Intake(database, self._spool, settings.settle_seconds)
+        assembler = bootstrap.assembler(settings, database)
+        sweeper = bootstrap.sweeper(settings, database)
+        deliverer = bootstrap.deliverer(settings, database)
+        deliverer.take_over()
+        pause = min(settings.sweep_seconds, settings.settle_seconds)
+        self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
+        loops = [
+            self._intake_loop,
+            Loop("assembly", lambda: assembler.run_once() if intake.caught_up else 0, pause),
+            Loop("sweep", sweeper.run_once, pause),
+            *(
+                Loop(f"delivery-{name}", round_, _DELIVERY_PAUSE_SECONDS)
+                for name, round_ in deliverer.rounds()
+            ),
+        ]
+        self._loops.extend(loops)
+
+    def _wake_intake(self) -> None:
+        if self._intake_loop is not None:
+            self._intake_loop.wake()
 
 
 def run_node(settings: Settings) -> None:

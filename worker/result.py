@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.provenance import UidRole
@@ -49,6 +50,7 @@ def result_document(outcome: Outcome) -> dict[str, Any]:
                 "sop_class_uid": encoded.sop_class_uid,
                 "sop_instance_uid": encoded.sop_instance_uid,
                 "series_instance_uid": encoded.series_instance_uid,
+                "sha256": hashlib.sha256(encoded.data).hexdigest(),
             }
             for encoded in outcome.objects
         ],
@@ -90,6 +92,7 @@ def study_summary(study: Study) -> dict[str, Any]:
         "detail": study.detail,
         "revision": study.revision,
         "duplicate_count": study.duplicate_count,
+        "conflict_count": study.conflict_count,
         "created_at": _iso(study.created_at),
         "updated_at": _iso(study.updated_at),
     }

@@ -79,10 +79,13 @@ class Settings(BaseSettings):
 
     destinations: CommaSeparated = Field(
         default=(),
+        # It may hold passwords.
+        repr=False,
         description=(
             "Where results go, separated by commas: dimse://AE_TITLE@host:port or "
-            "stow+https://user:password@host/dicom-web. "
-            "Append #NAME to name one; otherwise its AE title or host does."
+            "stow+https://user:password@host/dicom-web, the latter with ?token=... instead of a "
+            "user or ?ca_bundle=FILE where need be. Append #NAME to name one; otherwise its AE "
+            "title or host does. Write @, / and # within a name or password as %40, %2F and %23."
         ),
     )
     delivery_retry_seconds: float = Field(
@@ -96,9 +99,12 @@ class Settings(BaseSettings):
         default=3600, gt=0, description="Longest pause between two tries of a delivery."
     )
     delivery_lease_seconds: float = Field(
-        default=120,
+        default=600,
         gt=0,
-        description="Time after which a delivery whose sender died is taken up again.",
+        description=(
+            "Longest time sending one result may take; then it is sent again. A node that "
+            "starts takes up what an earlier one left at once."
+        ),
     )
 
     settle_seconds: float = Field(
@@ -157,7 +163,10 @@ class Settings(BaseSettings):
     screening_deadline_seconds: float = Field(
         default=3600,
         gt=0,
-        description="Longest time a screening may take; then its lease is not renewed.",
+        description=(
+            "Longest time a screening may take; then its worker process ends itself and the "
+            "attempt counts as lost."
+        ),
     )
     maximum_attempts: int = Field(
         default=3, ge=1, description="Attempts after which a screening fails for good."

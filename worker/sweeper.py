@@ -52,11 +52,14 @@ class Sweeper:
         return self._release_expired() + self._publish_queued()
 
     def _release_expired(self) -> int:
-        with self._database.transaction() as session:
+        with self._database.reading() as session:
             lost = screenings.expired(session)
-            for screening in lost:
-                detail = f"attempt {screening.attempts} on {screening.claimed_by} lost its lease"
-                screenings.release(session, screening, detail, self._maximum_attempts)
+        for screening_id in lost:
+            with self._database.transaction() as session:
+                screening = screenings.lock_expired(session, screening_id)
+                if screening is not None:
+                    detail = f"attempt {screening.attempts} on {screening.claimed_by} was lost"
+                    screenings.release(session, screening, detail, self._maximum_attempts)
         return len(lost)
 
     def _publish_queued(self) -> int:

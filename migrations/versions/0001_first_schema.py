@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("study_date", sa.Text(), nullable=False),
         sa.Column("study_description", sa.Text(), nullable=False),
         sa.Column("duplicate_count", sa.Integer(), nullable=False),
+        sa.Column("conflict_count", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("assemble_at", sa.DateTime(timezone=True), nullable=True),
@@ -84,6 +85,7 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(

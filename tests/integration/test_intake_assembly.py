@@ -12,13 +12,18 @@ from dicom_node.refusals import RefusalNote
 from dicom_node.series import SelectionPolicy
 from dicom_node.spool import Spool
 from worker.assembler import Assembler
-from worker.db import schema, studies
+from worker.db import schema, screenings, studies
 from worker.db.engine import Database
 from worker.db.tables import Event, Instance, Study
 from worker.intake import Intake
 from worker.lifecycle import ScreeningState, StudyState
 
 SERIES = "lung_dx-A0001-s3"
+POISON = (
+    "CREATE TRIGGER poison BEFORE INSERT ON instances "
+    "WHEN NEW.sop_instance_uid = '{uid}' AND NEW.disposition = 'accepted' "
+    "BEGIN SELECT RAISE(ABORT, 'poison'); END"
+)
 
 
 @pytest.fixture
@@ -107,6 +112,32 @@ def test_a_late_instance_makes_a_new_revision(database, spool, intake, assembler
     ]
 
 
+def test_when_the_chosen_series_is_refused_the_next_best_is_screened(
+    database, spool, intake, assembler, series_files, tmp_path
+):
+    for number, path in enumerate(series_files):
+        spool_file(spool, path)
+        other = pydicom.dcmread(path)
+        other.SeriesInstanceUID = "1.2.3.4"
+        other.SOPInstanceUID = f"1.2.3.4.{number}"
+        other.save_as(tmp_path / "other.dcm")
+        spool_file(spool, tmp_path / "other.dcm")
+    intake.run_once()
+    chosen = []
+    for _ in range(2):
+        assembler.run_once()
+        with database.transaction() as session:
+            screening = screenings.current(session.query(Study).one())
+            chosen.append(screening.series_instance_uid)
+            claim = screenings.claim(session, screening.id, "here", 60)
+            screenings.refuse(session, claim, "no_lung", "no lung in it")
+    assert len(set(chosen)) == 2
+    assembler.run_once()
+    study = only_study(database)
+    assert (study.state, study.reason) == (StudyState.REFUSED, "no_lung")
+    assert {(s.chosen, s.reason) for s in study.series} == {(False, "no_lung")}
+
+
 def test_a_crash_between_record_and_move_is_mended(database, spool, intake, series_files):
     source = spool_file(spool, series_files[0])
     kept = source.path.read_bytes()
@@ -135,7 +166,72 @@ def test_other_bytes_under_a_known_uid_are_kept_apart_and_flagged(
         assert (first.disposition, second.disposition) == ("accepted", "conflict")
         assert (spool.root / first.path).is_file()
         assert (spool.root / second.path).is_file()
-    assert "first is kept" in only_study(database).detail
+    assert only_study(database).conflict_count == 1
+
+
+def test_a_whole_instance_takes_the_place_of_a_cut_one(
+    database, spool, intake, assembler, series_files, tmp_path
+):
+    for path in series_files[1:]:
+        spool_file(spool, path)
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(series_files[0].read_bytes()[:-1000])
+    spool_file(spool, cut)
+    intake.run_once()
+    assembler.run_once()
+    assert only_study(database).reason == "short_pixel_data"
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    assembler.run_once()
+    assert only_study(database).state is StudyState.QUEUED
+
+
+def test_a_copy_of_instances_under_another_study_is_refused_visibly(
+    database, spool, intake, assembler, series_files, tmp_path
+):
+    copy = pydicom.dcmread(series_files[0])
+    copy.StudyInstanceUID = "1.2.3.4"
+    copy.save_as(tmp_path / "copy.dcm")
+    spool_file(spool, series_files[0])
+    spool_file(spool, tmp_path / "copy.dcm")
+    intake.run_once()
+    assembler.run_once()
+    with database.reading() as session:
+        study = studies.by_uid(session, "1.2.3.4")
+        assert (study.state, study.reason) == (StudyState.REFUSED, "conflicting_duplicates")
+
+
+def test_files_that_are_none_of_the_spool_hold_up_nothing(database, spool, intake, series_files):
+    inbox = spool.root / "inbox"
+    (inbox / "a-folder").mkdir()
+    (inbox / "empty-0000.dcm").touch()
+    (inbox / "garbage-0001.dcm").write_bytes(b"not what a listener writes")
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    assert [p.name for p in inbox.iterdir()] == ["a-folder"]
+    with database.reading() as session:
+        assert session.query(Instance).filter_by(disposition="accepted").count() == 1
+        assert session.query(Instance).filter_by(disposition="quarantined").count() == 2
+
+
+def test_a_quarantined_instance_that_can_be_read_later_joins_its_study(
+    database, spool, intake, series_files
+):
+    first = str(pydicom.dcmread(series_files[0]).SOPInstanceUID)
+    with database.transaction() as session:
+        session.execute(text(POISON.format(uid=first)))
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    with database.transaction() as session:
+        session.execute(text("DROP TRIGGER poison"))
+    spool_file(spool, series_files[0])
+    intake.run_once()
+    with database.reading() as session:
+        (instance,) = studies.same_instance(session, first)
+        assert instance.disposition == "accepted"
+        assert (spool.root / instance.path).is_file()
+        stand_in = studies.by_uid(session, f"unreadable-{first}")
+        assert (stand_in.state, stand_in.reason) == (StudyState.IGNORED, "received_again")
 
 
 def test_what_is_no_dicom_is_quarantined_and_visible(database, spool, intake):
@@ -161,13 +257,7 @@ def test_an_instance_that_cannot_be_recorded_holds_up_no_other(
 ):
     first, second = (pydicom.dcmread(p).SOPInstanceUID for p in series_files[:2])
     with database.transaction() as session:
-        session.execute(
-            text(
-                "CREATE TRIGGER poison BEFORE INSERT ON instances "
-                f"WHEN NEW.sop_instance_uid = '{first}' AND NEW.disposition = 'accepted' "
-                "BEGIN SELECT RAISE(ABORT, 'poison'); END"
-            )
-        )
+        session.execute(text(POISON.format(uid=first)))
     for path in series_files[:2]:
         spool_file(spool, path)
     intake.run_once()

@@ -100,7 +100,7 @@ def test_screening_again_gives_the_same_bytes(tmp_path, pacs, predictor, series_
     installation.deliver()
     before = stored(folder)
     with installation.database.transaction() as session:
-        studies.requeue(session, studies.find(session, "1"), rescreen=True)
+        studies.requeue(session, studies.find(session, "1"), ["PACS"], rescreen=True)
     installation.assembler.run_once()
     installation.screen(predictor)
     installation.deliver()
@@ -172,16 +172,43 @@ def test_pixels_spoilt_on_disk_refuse_the_study(tmp_path, predictor, data_dir):
     assert (study.state, study.reason) == (StudyState.REFUSED, "short_pixel_data")
 
 
-def test_a_screening_that_cannot_work_ends_after_its_attempts(tmp_path, predictor, series_files):
+def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, series_files):
+    installation = Installation(tmp_path / "data", maximum_attempts=1)
+    installation.receive(series_files)
+    (folder,) = (installation.settings.spool_dir / "studies").iterdir()
+    away = folder.rename(folder.with_suffix(".gone"))
+    installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.QUEUED, "worker_lost")
+    assert "FileNotFoundError" in study.detail
+    away.rename(folder)
+    installation.screen(predictor)
+    assert installation.study().state is StudyState.COMPLETED
+
+
+def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
+    tmp_path, predictor, series_files
+):
     installation = Installation(tmp_path / "data")
     installation.receive(series_files)
-    for folder in (installation.settings.spool_dir / "studies").iterdir():
-        folder.rename(folder.with_suffix(".gone"))
+
+    class Broken:
+        """A predictor with a defect that shows on this study."""
+
+        model_version = predictor.model_version
+        pipeline_digest = staticmethod(predictor.pipeline_digest)
+
+        def predict(self, volume, progress):
+            raise ValueError("DOE^JANE")
+
     for _ in range(3):
-        installation.screen(predictor)
+        assert installation.study().state is StudyState.QUEUED
+        installation.screen(Broken())
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.FAILED, "attempts_exhausted")
     assert study.screenings[0].attempts == 3
+    assert "ValueError" in study.detail
+    assert "DOE" not in study.detail
 
 
 def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, series_files):

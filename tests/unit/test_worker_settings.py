@@ -66,6 +66,15 @@ def test_destinations_of_both_kinds():
     assert (web.username, web.password) == ("me", "s@fe")
 
 
+def test_a_dicomweb_destination_with_token_and_own_authority(tmp_path):
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    (web,) = parse_destinations(
+        load_settings(destinations=f"stow+https://web/dicom?token=T&ca_bundle={bundle}")
+    )
+    assert (web.token, web.ca_bundle, web.url) == ("T", bundle, "https://web/dicom")
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -76,6 +85,9 @@ def test_destinations_of_both_kinds():
         "dimse://A_TITLE_FAR_TOO_LONG@pacs:104",
         "ftp://PACS@pacs:104",
         "stow+https://user@web/dicom-web",
+        "stow+https://user:pa#ss@web/dicom-web",
+        "stow+https://user:pa/ss@web/dicom-web",
+        "stow+https://web/dicom-web?verify=no",
         "dimse://PACS@one:104,dimse://PACS@two:104",
     ],
 )
@@ -94,10 +106,12 @@ def test_no_destination_crashes_the_parser(entry):
 
 
 def test_a_password_is_in_no_message():
-    entry = "stow+https://user:SECRET@/nowhere"
-    with pytest.raises(SettingsError) as error:
-        parse_destinations(load_settings(destinations=entry))
-    assert "SECRET" not in str(error.value)
+    for entry in ("stow+https://user:SECRET@/nowhere", "stow+https://user:pa#SECRET@web/x"):
+        settings = load_settings(destinations=entry)
+        with pytest.raises(SettingsError) as error:
+            parse_destinations(settings)
+        assert "SECRET" not in str(error.value)
+        assert "SECRET" not in repr(settings)
     assert "SECRET" not in repr(load_settings(database_url="postgresql://u:SECRET@h/d"))
 
 

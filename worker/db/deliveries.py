@@ -9,15 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 
-from worker.db import events
+from worker.db import events, screenings
 from worker.db.engine import now
 from worker.db.tables import Delivery, Screening, Study
 from worker.lifecycle import DeliveryState, Progress, StudyEvent, StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -81,12 +81,13 @@ def mark_refused(session: Session, delivery_id: int, error: str) -> None:
 def postpone(session: Session, delivery_id: int, error: str, pause_seconds: float) -> None:
     """Record a failed try; the object is due again after the pause."""
     delivery = session.get_one(Delivery, delivery_id)
-    if delivery.state is not DeliveryState.PENDING:
+    screening = screenings.lock(session, delivery.screening_id)
+    if screening is None or delivery.state is not DeliveryState.PENDING:
         return
     delivery.next_attempt_at = now(session) + timedelta(seconds=pause_seconds)
     delivery.last_error = error
-    study = delivery.screening.study
-    if study.state is StudyState.DELIVERING:
+    study = screening.study
+    if _is_waited_for(screening):
         study.reason = Progress.DESTINATION_UNAVAILABLE
         study.detail = f"{delivery.destination}: {error}"
         study.updated_at = now(session)
@@ -96,37 +97,123 @@ def hold_back(session: Session, destination: str, pause_seconds: float) -> None:
     """Open the circuit of an unreachable destination: nothing for it is due before the pause."""
     until = now(session) + timedelta(seconds=pause_seconds)
     session.execute(
-        update(Delivery)
-        .where(
-            Delivery.destination == destination,
-            Delivery.state == DeliveryState.PENDING,
-            Delivery.next_attempt_at < until,
-        )
-        .values(next_attempt_at=until)
+        _pending(destination).where(Delivery.next_attempt_at < until).values(next_attempt_at=until)
+    )
+
+
+def let_go(session: Session, destination: str) -> None:
+    """Close the circuit of a destination that answers again: all that waits for it is due."""
+    session.execute(_pending(destination).values(next_attempt_at=now(session)))
+
+
+def _pending(destination: str) -> Update:
+    return update(Delivery).where(
+        Delivery.destination == destination, Delivery.state == DeliveryState.PENDING
     )
 
 
 def settle(session: Session, screening_id: int) -> None:
     """Complete the study when nothing is pending, or fail it when a destination refused."""
-    screening = session.get_one(Screening, screening_id)
+    screening = screenings.lock(session, screening_id)
+    if screening is None or not _is_waited_for(screening):
+        return
     session.refresh(screening, ["deliveries"])
     states = {delivery.state for delivery in screening.deliveries}
-    if DeliveryState.PENDING in states or screening.study.state is not StudyState.DELIVERING:
+    if DeliveryState.PENDING in states:
         return
     if DeliveryState.REFUSED in states:
         refused = [d for d in screening.deliveries if d.state is DeliveryState.REFUSED]
         detail = "; ".join(f"{d.destination} {d.kind}: {d.last_error}" for d in refused)
         events.follow(session, screening, StudyEvent.FAILED, Progress.DELIVERY_REFUSED, detail)
         return
-    reason = Progress.DELIVERED if screening.deliveries else Progress.NO_DESTINATION
+    delivered = DeliveryState.DELIVERED in states
+    reason = Progress.DELIVERED if delivered else Progress.NO_DESTINATION
     events.follow(session, screening, StudyEvent.DELIVERED, reason)
 
 
-def send_again(session: Session, screening: Screening) -> None:
-    """Make every object of a screening due at once."""
+def _is_waited_for(screening: Screening) -> bool:
+    """Tell whether the study waits for the deliveries of this screening, not of another one."""
+    study = screening.study
+    return study.state is StudyState.DELIVERING and screenings.current(study) is screening
+
+
+def send_again(session: Session, screening: Screening, destinations: Sequence[str]) -> None:
+    """Make every object of a screening due at once, for the destinations that are set now."""
     for delivery in screening.deliveries:
-        delivery.state = DeliveryState.PENDING
-        delivery.next_attempt_at = now(session)
+        if delivery.destination in destinations:
+            delivery.state = DeliveryState.PENDING
+            delivery.next_attempt_at = now(session)
+        elif delivery.state is not DeliveryState.DELIVERED:
+            delivery.state = DeliveryState.CANCELLED
+    for destination in destinations:
+        for entry in (screening.result or {}).get("objects", ()):
+            put(session, screening, destination, entry)
+
+
+def put(session: Session, screening: Screening, destination: str, entry: Mapping[str, str]) -> None:
+    """Put one object into the outbox, once for each destination however often it is asked.
+
+    Parameters
+    ----------
+    session
+        The transaction that records the result.
+    screening
+        Whose result it is; a screening that gives an earlier one's very result takes over.
+    destination
+        Name of the destination.
+    entry
+        The object as `worker.result` describes it: kind, UIDs, path, sha256.
+    """
+    delivery = session.scalar(
+        select(Delivery).where(
+            Delivery.sop_instance_uid == entry["sop_instance_uid"],
+            Delivery.destination == destination,
+        )
+    )
+    moment = now(session)
+    if delivery is None:
+        delivery = Delivery(
+            destination=destination,
+            kind=entry["kind"],
+            sop_class_uid=entry["sop_class_uid"],
+            sop_instance_uid=entry["sop_instance_uid"],
+            series_instance_uid=entry["series_instance_uid"],
+        )
+    delivery.screening_id = screening.id
+    delivery.path = entry["path"]
+    delivery.sha256 = entry["sha256"]
+    delivery.state = DeliveryState.PENDING
+    delivery.next_attempt_at = moment
+    session.add(delivery)
+
+
+def end_unknown(session: Session, destinations: Sequence[str]) -> None:
+    """Refuse what waits for a destination that is set no longer, so that a person sees it."""
+    unknown = session.scalars(
+        select(Delivery).where(
+            Delivery.state == DeliveryState.PENDING, Delivery.destination.not_in(destinations)
+        )
+    ).all()
+    for delivery in unknown:
+        mark_refused(
+            session,
+            delivery.id,
+            f"{delivery.destination} is not among the destinations any more; set it again, or "
+            "requeue the study for those that are",
+        )
+    session.flush()
+    for screening_id in sorted({delivery.screening_id for delivery in unknown}):
+        settle(session, screening_id)
+
+
+def take_over(session: Session) -> None:
+    """Make due what a sender that is gone had taken; for the start of a node."""
+    moment = now(session)
+    session.execute(
+        update(Delivery)
+        .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at > moment)
+        .values(next_attempt_at=moment)
+    )
 
 
 def _log(session: Session, delivery: Delivery, event: str, **detail: str) -> None:

@@ -22,14 +22,17 @@ def make_engine(url: str) -> Engine:
 
     SQLite runs in WAL mode with ``synchronous=FULL``, foreign keys and a busy timeout; a write
     transaction takes its lock at the start (``BEGIN IMMEDIATE``), so that two writers wait for
-    each other instead of failing. PostgreSQL connections are checked before use.
+    each other instead of failing. PostgreSQL connections are checked before use. Errors of
+    either do not show the values of a statement: these hold patient data.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(
+        parsed, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, hide_parameters=True
+    )
     event.listen(engine, "connect", _prepare_sqlite_connection)
     event.listen(engine, "begin", _begin_sqlite_transaction)
     return engine

@@ -10,13 +10,15 @@ from sqlalchemy import select
 from worker import lifecycle
 from worker.db.engine import now
 from worker.db.tables import Event, Screening, Study
+from worker.errors import TransitionError
+from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-    from worker.lifecycle import StudyEvent, StudyState
+    from worker.lifecycle import StudyEvent
 
 log = structlog.get_logger(__name__)
 
@@ -79,14 +81,20 @@ def move(
 def follow(
     session: Session, screening: Screening, event: StudyEvent, reason: str, detail: str = ""
 ) -> None:
-    """Let a study follow its screening, unless newer instances took it back to receiving.
+    """Let a study follow its screening, where the screening is still what the study waits for.
 
-    Such a study is judged anew when it settles; what the screening found is kept until then.
+    A study that newer instances took back to receiving, or that ended otherwise, stays where it
+    is: what the screening found is on record, and counts when the study is judged anew.
     """
-    if screening.study.state is lifecycle.StudyState.RECEIVING:
-        record(session, event.value, screening.study, screening, reason=str(reason), detail=detail)
-        return
-    move(session, screening.study, event, reason, detail, screening)
+    study = screening.study
+    if study.state is not StudyState.RECEIVING:
+        try:
+            move(session, study, event, reason, detail, screening)
+        except TransitionError:
+            log.warning("study_not_moved", study=study.id, study_event=event.value)
+        else:
+            return
+    record(session, event.value, study, screening, reason=str(reason), detail=detail)
 
 
 def place(

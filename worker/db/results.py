@@ -10,25 +10,31 @@ from sqlalchemy import select
 from dicom_node.provenance import PredecessorReport
 from worker.db import deliveries, events, screenings
 from worker.db.engine import now
-from worker.db.tables import Delivery, FindingRow, ModelVersionRow, Screening
-from worker.lifecycle import DeliveryState, Progress, StudyEvent
+from worker.db.tables import FindingRow, ModelVersionRow, Screening
+from worker.lifecycle import Progress, StudyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from dicom_node.provenance import ResultIdentity
-    from dicom_node.results import EncodedObject
     from model.prediction import ModelVersion
     from worker.db.screenings import Claim
 
 
-def identity_digest(identity: ResultIdentity) -> str:
-    """Hexadecimal SHA-256 that stands for a result's identity in one column."""
+def identity_digest(identity: ResultIdentity, *surroundings: object) -> str:
+    """Hexadecimal SHA-256 that stands for a result's identity in one column.
+
+    Parameters
+    ----------
+    identity
+        Series, model and pipeline.
+    *surroundings
+        What else enters the bytes of the objects: equipment, time zone.
+    """
     parts = (identity.series_digest, identity.model_sha256, identity.pipeline_digest)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(str, (*parts, *surroundings))).encode()).hexdigest()
 
 
 def origin(session: Session, screening: Screening, digest: str) -> Screening:
@@ -84,7 +90,6 @@ def record_success(
     model: ModelVersion,
     identity: str,
     document: dict[str, Any],
-    outgoing: Sequence[tuple[EncodedObject, Path]],
     destinations: Sequence[str],
 ) -> None:
     """Record a result with its findings and its outbox, and let the study go on to delivery.
@@ -100,8 +105,8 @@ def record_success(
     screening.result = document
     screening.findings = [_finding(lesion) for lesion in document["lesions"]]
     for destination in destinations:
-        for encoded, path in outgoing:
-            _put_into_outbox(session, screening, destination, encoded, path)
+        for entry in document["objects"]:
+            deliveries.put(session, screening, destination, entry)
     session.flush()
     events.follow(session, screening, StudyEvent.SCREENED, Progress.WAITING_FOR_DESTINATION)
     deliveries.settle(session, screening.id)
@@ -117,28 +122,3 @@ def _finding(lesion: dict[str, Any]) -> FindingRow:
         maximum_diameter_mm=lesion["maximum_diameter_mm"],
         slice_count=len(lesion["slices"]),
     )
-
-
-def _put_into_outbox(
-    session: Session, screening: Screening, destination: str, encoded: EncodedObject, path: Path
-) -> None:
-    delivery = session.scalar(
-        select(Delivery).where(
-            Delivery.sop_instance_uid == encoded.sop_instance_uid,
-            Delivery.destination == destination,
-        )
-    )
-    if delivery is None:
-        delivery = Delivery(
-            destination=destination,
-            kind=encoded.kind,
-            sop_class_uid=encoded.sop_class_uid,
-            sop_instance_uid=encoded.sop_instance_uid,
-            series_instance_uid=encoded.series_instance_uid,
-            sha256=hashlib.sha256(encoded.data).hexdigest(),
-        )
-    delivery.screening = screening
-    delivery.path = str(path)
-    delivery.state = DeliveryState.PENDING
-    delivery.next_attempt_at = now(session)
-    session.add(delivery)

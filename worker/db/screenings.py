@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, or_, select, update
 
+from dicom_node.reasons import Reason
 from worker.db import events
 from worker.db.engine import now
 from worker.db.tables import Screening, Study
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
+
+_SUPERSEDABLE = (ScreeningState.QUEUED, ScreeningState.RUNNING, ScreeningState.SUCCEEDED)
+_PUBLISHED_AT_ONCE = 100
+_REPUBLISHED_AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def add(
 ) -> Screening:
     """Queue the chosen series of a study as its next revision, superseding the one in force."""
     in_force = current(study)
-    if in_force is not None:
+    if in_force is not None and in_force.state in _SUPERSEDABLE:
         supersede(session, in_force)
     predecessor = _last_reported(study)
     study.revision += 1
@@ -78,10 +83,22 @@ def current(study: Study) -> Screening | None:
     return None
 
 
+def refused_series(study: Study) -> dict[str, Screening]:
+    """Give, by Series Instance UID, the screenings that showed a series not to be screenable."""
+    return {
+        screening.series_instance_uid: screening
+        for screening in study.screenings
+        if screening.state is ScreeningState.REFUSED
+    }
+
+
 def _last_reported(study: Study) -> Screening | None:
-    """Return the newest screening whose report reached a destination."""
+    """Return the newest screening whose report may have reached a destination.
+
+    A report that was sent counts even without an answer: the answer may have been lost.
+    """
     for screening in reversed(study.screenings):
-        if any(d.kind == "sr" and d.state is DeliveryState.DELIVERED for d in screening.deliveries):
+        if any(d.kind == "sr" and d.attempts > 0 for d in screening.deliveries):
             return screening
     return None
 
@@ -98,12 +115,12 @@ def claim(session: Session, screening_id: int, worker: str, lease_seconds: float
         None if it is not queued (any more): another message was faster, it was superseded, or
         newer instances of its study are still arriving.
     """
-    screening = session.scalar(
-        select(Screening)
-        .where(Screening.id == screening_id, Screening.state == ScreeningState.QUEUED)
-        .with_for_update(skip_locked=True)
-    )
-    if screening is None or screening.study.state is not StudyState.QUEUED:
+    screening = lock(session, screening_id)
+    if (
+        screening is None
+        or screening.state is not ScreeningState.QUEUED
+        or screening.study.state is not StudyState.QUEUED
+    ):
         return None
     moment = now(session)
     screening.state = ScreeningState.RUNNING
@@ -120,6 +137,34 @@ def claim(session: Session, screening_id: int, worker: str, lease_seconds: float
         screening,
     )
     return Claim(screening.id, screening.attempts)
+
+
+def lock(session: Session, screening_id: int) -> Screening | None:
+    """Lock a screening together with its study, and return it as it is now.
+
+    The study first, always: whoever may move a study holds its lock, and one order of locks
+    keeps two transactions from waiting for each other.
+    """
+    study_id = session.scalar(select(Screening.study_id).where(Screening.id == screening_id))
+    if study_id is None:
+        return None
+    lock_study(session, study_id)
+    return session.scalar(
+        select(Screening)
+        .where(Screening.id == screening_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def lock_study(session: Session, study_id: int) -> Study:
+    """Lock a study and return it as it is now."""
+    return session.scalars(
+        select(Study)
+        .where(Study.id == study_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
 
 
 def renew(session: Session, held: Claim, lease_seconds: float) -> None:
@@ -151,9 +196,7 @@ def held(session: Session, claim_: Claim) -> Screening:
     LeaseLostError
         If the claim is no longer the current one.
     """
-    screening = session.scalar(
-        select(Screening).where(Screening.id == claim_.screening_id).with_for_update()
-    )
+    screening = lock(session, claim_.screening_id)
     if (
         screening is None
         or screening.attempts != claim_.token
@@ -166,14 +209,46 @@ def held(session: Session, claim_: Claim) -> Screening:
 
 
 def refuse(session: Session, claim_: Claim, reason: str, detail: str) -> None:
-    """End a screening whose series turned out not to be screenable."""
+    """End a screening whose series turned out not to be screenable.
+
+    Where the study has another series that qualified, it is assembled again without this one.
+    """
     screening = held(session, claim_)
     _end(session, screening, ScreeningState.REFUSED, reason, detail)
-    events.follow(session, screening, StudyEvent.REFUSED, reason, detail)
+    study = screening.study
+    for series in study.series:
+        if series.series_instance_uid == screening.series_instance_uid:
+            series.chosen, series.reason, series.detail = False, str(reason), detail
+    alternative = any(series.reason == Reason.NOT_PREFERRED for series in study.series)
+    if alternative and study.state is StudyState.SCREENING:
+        study.assemble_at = now(session)
+        events.move(session, study, StudyEvent.SERIES_REFUSED, reason, detail, screening)
+    else:
+        events.follow(session, screening, StudyEvent.REFUSED, reason, detail)
 
 
-def release(session: Session, screening: Screening, detail: str, maximum_attempts: int) -> None:
-    """Queue a screening again whose attempt failed or worker was lost; give up at the limit."""
+def release(
+    session: Session,
+    screening: Screening,
+    detail: str,
+    maximum_attempts: int,
+    pause_seconds: float = 0,
+) -> None:
+    """Queue a screening again whose attempt failed or worker was lost; give up at the limit.
+
+    Parameters
+    ----------
+    session
+        A transaction that holds the screening's lock.
+    screening
+        A running screening.
+    detail
+        What happened, for a person; never patient data.
+    maximum_attempts
+        Attempts after which it fails for good.
+    pause_seconds
+        Time before another worker is woken up for it.
+    """
     if screening.attempts >= maximum_attempts:
         _end(session, screening, ScreeningState.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
         events.follow(session, screening, StudyEvent.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
@@ -181,36 +256,50 @@ def release(session: Session, screening: Screening, detail: str, maximum_attempt
     screening.state = ScreeningState.QUEUED
     screening.lease_expires_at = None
     screening.published_at = None
+    screening.not_before = now(session) + timedelta(seconds=pause_seconds)
     events.follow(session, screening, StudyEvent.LEASE_EXPIRED, Progress.WORKER_LOST, detail)
 
 
-def expired(session: Session, limit: int = 100) -> Sequence[Screening]:
-    """Lock and list running screenings whose lease ran out."""
-    return session.scalars(
-        select(Screening)
-        .where(
-            Screening.state == ScreeningState.RUNNING,
-            Screening.lease_expires_at < now(session),
-        )
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+def expired(session: Session, limit: int = 100) -> Sequence[int]:
+    """List running screenings whose lease ran out."""
+    return session.scalars(_expired(session).limit(limit)).all()
 
 
-def unpublished(session: Session, republish_seconds: float, limit: int = 100) -> Sequence[int]:
-    """List queued screenings that no message was sent for, or so long ago that it may be lost."""
-    old = now(session) - timedelta(seconds=republish_seconds)
-    return session.scalars(
+def lock_expired(session: Session, screening_id: int) -> Screening | None:
+    """Lock one of `expired`; None if it was renewed or ended meanwhile."""
+    screening = lock(session, screening_id)
+    still = session.scalar(_expired(session).where(Screening.id == screening_id))
+    return screening if still is not None else None
+
+
+def _expired(session: Session) -> Select[int]:
+    return select(Screening.id).where(
+        Screening.state == ScreeningState.RUNNING, Screening.lease_expires_at < now(session)
+    )
+
+
+def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
+    """List queued screenings to send a message for.
+
+    Those that none was sent for, and of those waiting for long, whose message may be lost, only
+    the oldest few: a long queue must not fill the broker with repetitions.
+    """
+    moment = now(session)
+    waiting = (
         select(Screening.id)
         .join(Study)
         .where(
             Screening.state == ScreeningState.QUEUED,
             Study.state == StudyState.QUEUED,
-            or_(Screening.published_at.is_(None), Screening.published_at < old),
+            or_(Screening.not_before.is_(None), Screening.not_before <= moment),
         )
         .order_by(Screening.id)
-        .limit(limit)
-    ).all()
+    )
+    never = waiting.where(Screening.published_at.is_(None)).limit(_PUBLISHED_AT_ONCE)
+    perhaps_lost = waiting.where(
+        Screening.published_at < moment - timedelta(seconds=republish_seconds)
+    ).limit(_REPUBLISHED_AT_ONCE)
+    return [*session.scalars(never), *session.scalars(perhaps_lost)]
 
 
 def mark_published(session: Session, screening_id: int) -> None:
@@ -252,4 +341,5 @@ def finish(session: Session, claim_: Claim) -> Screening:
 
 def deliveries_done(screening: Screening) -> bool:
     """Tell whether every object of the screening reached every destination."""
-    return all(d.state is DeliveryState.DELIVERED for d in screening.deliveries)
+    done = (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
+    return all(delivery.state in done for delivery in screening.deliveries)

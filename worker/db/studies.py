@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dicom_node.header import InstanceHeader
     from dicom_node.series import StudySelection
 
+_UNREADABLE = "unreadable-"
+
 
 class Disposition(StrEnum):
     """What was done with a received instance."""
@@ -39,7 +41,8 @@ class Disposition(StrEnum):
     ACCEPTED = "accepted"
     IGNORED = "ignored"
     CONFLICT = "conflict"
-    REFUSED = "refused"
+    REPLACED = "replaced"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,10 @@ class Receipt:
 
 
 def find_or_add(session: Session, header: InstanceHeader) -> Study:
-    """Return the study an instance belongs to, new if this is its first instance."""
+    """Return the study an instance belongs to, locked, new if this is its first instance."""
     study = by_uid(session, header.study_instance_uid)
     if study is not None:
-        return study
+        return screenings.lock_study(session, study.id)
     return _add(
         session,
         header.study_instance_uid,
@@ -73,7 +76,7 @@ def add_unreadable(
     session: Session, sop_instance_uid: str, state: StudyState, reason: str, detail: str
 ) -> Study:
     """Return a study that stands for an instance in quarantine, whose own is not known."""
-    uid = f"unreadable-{sop_instance_uid}"
+    uid = f"{_UNREADABLE}{sop_instance_uid}"
     study = by_uid(session, uid)
     if study is None:
         study = _add(session, uid, state=state, reason=reason, detail=detail)
@@ -148,11 +151,6 @@ def settled(session: Session, limit: int = 20) -> Sequence[int]:
         .order_by(Study.assemble_at)
         .limit(limit)
     ).all()
-
-
-def lock(session: Session, study_id: int) -> Study:
-    """Lock and return a study, so that no other process assembles it at the same time."""
-    return session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
 
 
 def assembly_candidates(session: Session, study: Study) -> Sequence[Instance]:
@@ -240,31 +238,63 @@ def resume_unchanged(session: Session, study: Study, screening: Screening) -> No
     deliveries.settle(session, screening.id)
 
 
-def requeue(session: Session, study: Study, *, rescreen: bool = False) -> None:
+def requeue(
+    session: Session, study: Study, destinations: Sequence[str], *, rescreen: bool = False
+) -> None:
     """Take a study up again from what stopped it.
 
-    A result that exists is delivered again (deterministic UIDs make that harmless); a failed or
-    refused screening, or any with `rescreen`, is done again as a new revision; a study refused
-    before that is assembled again, for instance after a setting was changed.
+    A result that exists is delivered again, to the destinations that are set now (deterministic
+    UIDs make that harmless); a failed or refused screening, or any with `rescreen`, is done
+    again as a new revision; a study refused before that is assembled again, for instance after a
+    setting was changed.
+
+    Parameters
+    ----------
+    session
+        A transaction.
+    study
+        The study.
+    destinations
+        Names of the destinations that are set.
+    rescreen
+        Whether to screen again although there is a result.
 
     Raises
     ------
     TransitionError
         If the study is on its way, or stands for something unreadable.
     """
+    study = screenings.lock_study(session, study.id)
     advance(study.state, StudyEvent.REQUEUED)
-    if study.study_instance_uid.startswith("unreadable-"):
+    if study.study_instance_uid.startswith(_UNREADABLE):
         raise TransitionError(
             f"study {study.id} stands for an object that could not be read; send it again"
         )
     screening = screenings.current(study)
-    if screening is not None:
-        if screening.state is ScreeningState.SUCCEEDED and not rescreen:
-            deliveries.send_again(session, screening)
-        else:
+    if screening is not None and screening.state is ScreeningState.SUCCEEDED and not rescreen:
+        deliveries.send_again(session, screening, destinations)
+    else:
+        for refused in screenings.refused_series(study).values():
+            screenings.supersede(session, refused)
+        if screening is not None:
             screenings.supersede(session, screening)
     study.assemble_at = now(session)
     events.move(session, study, StudyEvent.REQUEUED, Progress.REQUEUED)
+
+
+def readmit(session: Session, instance: Instance, study: Study) -> None:
+    """Forget a quarantined instance that was now read: it belongs to its own study after all."""
+    stand_in = instance.study
+    session.delete(instance)
+    events.place(
+        session,
+        stand_in,
+        StudyState.IGNORED,
+        StudyEvent.NOTHING_TO_SCREEN,
+        Progress.RECEIVED_AGAIN,
+        f"it came again and belongs to study {study.id}",
+    )
+    session.flush()
 
 
 def by_uid(session: Session, study_instance_uid: str) -> Study | None:

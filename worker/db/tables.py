@@ -76,6 +76,7 @@ class Study(Base):
     study_date: Mapped[str] = mapped_column(Text, default="")
     study_description: Mapped[str] = mapped_column(Text, default="")
     duplicate_count: Mapped[int] = mapped_column(default=0)
+    conflict_count: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     assemble_at: Mapped[datetime | None] = mapped_column(index=True)
@@ -163,6 +164,7 @@ class Screening(Base):
     lease_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
