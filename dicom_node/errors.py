@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from dicom_node.reasons import Reason
 
 
+def is_from_system(error: Exception) -> bool:
+    """Whether the operating system raised it; pydicom's own OSErrors, of content, have no number.
+
+    A disk in trouble says nothing about what a file holds.
+    """
+    return isinstance(error, OSError) and error.errno is not None
+
+
 class DicomNodeError(Exception):
     """Root of every error the DICOM edge raises on purpose."""
 
@@ -43,6 +51,14 @@ class PeerError(DicomNodeError):
 
 class PeerUnavailableError(PeerError):
     """The peer could not be reached or is busy: worth another try later."""
+
+
+class PeerNotReadyError(PeerUnavailableError):
+    """The peer, or a proxy before it, answers but does not let us through as things are set up.
+
+    Someone must change credentials, an address or a limit. Worth another try later, and not
+    within seconds: many wrong passwords close an account.
+    """
 
 
 class PeerRefusedError(PeerError):

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_node import attributes
-from dicom_node.errors import RefusedError
+from dicom_node.errors import RefusedError, is_from_system
 from dicom_node.frames import FrameHeader, frames_of, shared_decimal, shared_text
 from dicom_node.pixel_data import PixelDataExtent, locate_pixel_data
 from dicom_node.reasons import Reason
@@ -236,8 +236,7 @@ def _parsing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # pydicom raises OSError for damaged content, too; only the system's own has a number.
-        if isinstance(error, OSError) and error.errno is not None:
+        if is_from_system(error):
             raise
         detail = f"{path.name} cannot be parsed as DICOM ({type(error).__name__})"
         raise RefusedError(Reason.NOT_DICOM, detail) from error

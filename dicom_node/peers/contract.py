@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.errors import PeerRefusedError, PeerUnavailableError, SpoolError
+from dicom_node.errors import SpoolError, is_from_system
 from dicom_node.status import StoreVerdict, verdict_of
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ class OutgoingObject:
         Raises
         ------
         SpoolError
-            If it is gone or no DICOM file: nothing a peer could help.
+            If it is no DICOM file: another try would end the same way.
+        OSError
+            If the file cannot be read now, as while its file system is away: worth another try.
         """
         source = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
         try:
-            return dcmread(source)
-        except (OSError, InvalidDicomError) as error:
-            msg = f"outgoing object {self.sop_instance_uid} cannot be read: {error}"
+            return _parse(source)
+        except Exception as error:
+            if is_from_system(error):
+                raise
+            msg = f"outgoing object {self.sop_instance_uid} is no DICOM file: {error}"
             raise SpoolError(msg) from error
 
 
@@ -86,21 +90,13 @@ class StoreOutcome:
         """Whether the peer said anything about it, be it that it is out of resources."""
         return self.status is not None or self.verdict is not StoreVerdict.UNAVAILABLE
 
-    def raise_if_not_stored(self) -> None:
-        """Raise the error that says whether another try is worth it.
 
-        Raises
-        ------
-        PeerUnavailableError
-            If it is.
-        PeerRefusedError
-            If a person must look first.
-        """
-        message = f"object {self.sop_instance_uid}: {self.detail}"
-        if self.verdict is StoreVerdict.UNAVAILABLE:
-            raise PeerUnavailableError(message)
-        if self.verdict is StoreVerdict.REFUSED:
-            raise PeerRefusedError(message)
+def _parse(source: Path | BytesIO) -> FileDataset:
+    """Read a file with all that the network libraries ask of it."""
+    dataset = dcmread(source)
+    if "TransferSyntaxUID" not in dataset.file_meta or "SOPClassUID" not in dataset:
+        raise InvalidDicomError("no transfer syntax or SOP class")
+    return dataset
 
 
 def outcome_of(sop_instance_uid: str, status: int, comment: str = "") -> StoreOutcome:
@@ -156,6 +152,6 @@ class Peer(Protocol):
         ------
         PeerUnavailableError, PeerRefusedError
             If the peer answered to none of them.
-        SpoolError
-            If an object cannot be read.
+        SpoolError, OSError
+            As `OutgoingObject.read`; nothing is sent then.
         """

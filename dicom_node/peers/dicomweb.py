@@ -16,19 +16,40 @@ from dicomweb_client.session_utils import (
 )
 from pydicom import Dataset
 
-from dicom_node.errors import PeerError, PeerRefusedError, PeerUnavailableError
+from dicom_node.errors import (
+    PeerError,
+    PeerNotReadyError,
+    PeerRefusedError,
+    PeerUnavailableError,
+)
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
 from dicom_node.peers.retry import RetryingPeer
 from dicom_node.status import StorageStatus, StoreVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydicom import FileDataset
 
     from dicom_node.config import DicomWebDestination
 
-_WORTH_ANOTHER_TRY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+# Only these speak of the object that was sent (PS3.18 table 10.5.3-1); every other status is of
+# the service or of a proxy before it.
+_ABOUT_THE_OBJECT = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+_MAY_PASS_WITHIN_SECONDS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+_WAYS_OUT: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "check the user name and password, or the token",
+    HTTPStatus.FORBIDDEN: "let our account store and search there",
+    HTTPStatus.NOT_FOUND: "check the URL; it ends before /studies",
+    HTTPStatus.METHOD_NOT_ALLOWED: "check the URL; what answers there does not store",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "let us pass its proxy",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "raise the limit on the body of a request there",
+}
 
 
 class DicomWebPeer(RetryingPeer):
@@ -58,6 +79,8 @@ class DicomWebPeer(RetryingPeer):
                 try:
                     with self._errors():
                         outcomes.append(_send(client, item.sop_instance_uid, dataset))
+                except PeerNotReadyError as error:
+                    outcomes.append(_not_stored(item, StoreVerdict.UNAVAILABLE, error))
                 except PeerUnavailableError as error:
                     if not outcomes:
                         raise
@@ -103,9 +126,12 @@ class DicomWebPeer(RetryingPeer):
 
     def _http_error(self, code: int) -> PeerError:
         msg = self._describe(f"answered with HTTP {code}")
-        if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _WORTH_ANOTHER_TRY:
+        if code in _ABOUT_THE_OBJECT:
+            return PeerRefusedError(msg)
+        if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _MAY_PASS_WITHIN_SECONDS:
             return PeerUnavailableError(msg)
-        return PeerRefusedError(msg)
+        way_out = _WAYS_OUT.get(code, "check the URL and what stands before it")
+        return PeerNotReadyError(f"{msg}: {way_out}")
 
     def _describe(self, what: str) -> str:
         return f"destination {self._destination.name} ({self._destination.url}) {what}"

@@ -10,7 +10,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.contexts import RESULT_TRANSFER_SYNTAXES, VERIFICATION
-from dicom_node.errors import PeerRefusedError, PeerUnavailableError
+from dicom_node.errors import PeerNotReadyError, PeerRefusedError, PeerUnavailableError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
 from dicom_node.peers.retry import RetryingPeer
@@ -104,7 +104,7 @@ class DimsePeer(RetryingPeer):
             msg = self._describe(f"rejected the association: {answer.reason_str}")
             if answer.result == _REJECTED_TRANSIENT:
                 return PeerUnavailableError(msg)
-            return PeerRefusedError(msg)
+            return PeerNotReadyError(f"{msg}; check the AE titles on both sides")
         if link.rejected_contexts:
             return PeerRefusedError(self._describe("accepts none of the objects' SOP classes"))
         return PeerUnavailableError(self._describe("could not be reached"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import stamina
 
-from dicom_node.errors import PeerUnavailableError
+from dicom_node.errors import PeerNotReadyError, PeerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,10 +34,11 @@ def retry_within_seconds(call: Callable[[], Result]) -> Result:
     ----------
     call
         Must raise `PeerUnavailableError` only where nothing was achieved yet.
+        `PeerNotReadyError` is raised at once: seconds change no set-up.
     """
     # A context rather than a decorator: stamina logs the arguments of what it retries.
     for attempt in stamina.retry_context(
-        on=PeerUnavailableError,
+        on=_may_pass_within_seconds,
         attempts=ATTEMPTS,
         timeout=GIVE_UP_AFTER_SECONDS,
         wait_initial=FIRST_WAIT_SECONDS,
@@ -46,6 +47,10 @@ def retry_within_seconds(call: Callable[[], Result]) -> Result:
         with attempt:
             return call()
     raise AssertionError  # stamina raises the last error itself
+
+
+def _may_pass_within_seconds(error: Exception) -> bool:
+    return isinstance(error, PeerUnavailableError) and not isinstance(error, PeerNotReadyError)
 
 
 class RetryingPeer(ABC):

@@ -14,7 +14,7 @@ from pynetdicom import AE, evt
 from support.services import require
 
 from dicom_node.config import DicomWebDestination, DimseDestination
-from dicom_node.errors import PeerRefusedError, PeerUnavailableError, SpoolError
+from dicom_node.errors import PeerNotReadyError, PeerRefusedError, PeerUnavailableError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 from worker.embedded.process import ServiceProcess, free_ports
@@ -224,14 +224,6 @@ def test_each_status_has_its_verdict(
         assert first.detail == ""
     else:
         assert f"0x{status:04X}" in first.detail
-    if verdict is StoreVerdict.UNAVAILABLE:
-        with pytest.raises(PeerUnavailableError, match=first.sop_instance_uid):
-            first.raise_if_not_stored()
-    elif verdict is StoreVerdict.REFUSED:
-        with pytest.raises(PeerRefusedError, match=first.sop_instance_uid):
-            first.raise_if_not_stored()
-    else:
-        first.raise_if_not_stored()
 
 
 def test_a_peer_that_goes_away_between_two_objects(objects: list[OutgoingObject]) -> None:
@@ -282,7 +274,7 @@ def test_no_sop_class_that_the_peer_knows(objects: list[OutgoingObject]) -> None
 def test_a_called_ae_title_that_is_not_the_peers(objects: list[OutgoingObject]) -> None:
     with (
         AnsweringScp([], [item.sop_class_uid for item in objects]) as scp,
-        pytest.raises(PeerRefusedError, match="rejected the association: Called AE title"),
+        pytest.raises(PeerNotReadyError, match="rejected the association: Called AE title"),
     ):
         open_peer(dimse(scp.port, ae_title="SOMEONE")).store(objects)
 
@@ -306,10 +298,24 @@ def test_a_name_that_does_not_resolve(objects: list[OutgoingObject]) -> None:
         open_peer(dimse(104, host="pacs.invalid")).store(objects)
 
 
-def test_an_object_that_is_gone_is_our_fault_not_the_peers(tmp_path: Path) -> None:
-    item = OutgoingObject("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", tmp_path / "gone.dcm")
-    with pytest.raises(SpoolError, match=r"1\.2\.3\.4"):
-        open_peer(dimse(104)).store([item])
+@pytest.mark.parametrize("content", [b"", b"no DICOM", bytes(128) + b"DICM" + b"\xff" * 40])
+def test_an_object_that_is_no_dicom_is_our_fault_not_the_peers(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "object.dcm"
+    path.write_bytes(content)
+    for source in (path, content):
+        item = OutgoingObject("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", source)
+        with pytest.raises(SpoolError, match=r"1\.2\.3\.4"):
+            open_peer(dimse(104)).store([item])
+
+
+def test_a_disk_in_trouble_says_nothing_about_the_object(tmp_path: Path) -> None:
+    for path in (tmp_path / "away.dcm", tmp_path):
+        item = OutgoingObject("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", path)
+        with pytest.raises(OSError, match=path.name) as raised:
+            open_peer(dimse(104)).store([item])
+        assert raised.value.errno is not None
 
 
 def test_no_secret_in_what_is_printed() -> None:

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from support.services import require
 
 from dicom_node.config import DicomWebDestination
-from dicom_node.errors import PeerRefusedError, PeerUnavailableError
+from dicom_node.errors import PeerNotReadyError, PeerUnavailableError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 
@@ -158,8 +158,16 @@ def test_credentials(
             0x0111,
         ),
         ((409, {}), StoreVerdict.REFUSED, None),
-        ((401, {}), StoreVerdict.REFUSED, None),
-        ((404, {}), StoreVerdict.REFUSED, None),
+        ((400, {}), StoreVerdict.REFUSED, None),
+        ((415, {}), StoreVerdict.REFUSED, None),
+        ((422, {}), StoreVerdict.REFUSED, None),
+        ((401, {}), StoreVerdict.UNAVAILABLE, None),
+        ((403, {}), StoreVerdict.UNAVAILABLE, None),
+        ((404, {}), StoreVerdict.UNAVAILABLE, None),
+        ((405, {}), StoreVerdict.UNAVAILABLE, None),
+        ((407, {}), StoreVerdict.UNAVAILABLE, None),
+        ((413, {}), StoreVerdict.UNAVAILABLE, None),
+        ((499, {}), StoreVerdict.UNAVAILABLE, None),
     ],
 )
 def test_answers(
@@ -175,7 +183,7 @@ def test_answers(
     assert second.verdict is StoreVerdict.STORED
 
 
-@pytest.mark.parametrize("code", [500, 503, 429])
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 def test_a_busy_service_is_asked_again(server: StowServer, item: OutgoingObject, code: int) -> None:
     server.answers = [(code, {})]
     (outcome,) = open_peer(destination(server)).store([item])
@@ -200,10 +208,22 @@ def test_busy_after_the_first_object_is_told_for_the_second(
     assert len(server.bodies) == 2
 
 
-def test_echo_of_a_service_that_refuses(server: StowServer) -> None:
-    server.answers = [(403, {})]
-    with pytest.raises(PeerRefusedError, match="HTTP 403"):
+@pytest.mark.parametrize(
+    ("code", "way_out"),
+    [(401, "password"), (403, "account"), (404, "URL"), (413, "limit"), (451, "URL")],
+)
+def test_what_stands_in_the_way_is_named_and_not_hammered(
+    server: StowServer, item: OutgoingObject, code: int, way_out: str
+) -> None:
+    server.answers = [(code, {})]
+    with pytest.raises(PeerNotReadyError, match=f"HTTP {code}.*{way_out}"):
         open_peer(destination(server)).echo()
+    assert len(server.authorizations) == 1
+
+    server.answers = [(code, {})]
+    (outcome,) = open_peer(destination(server)).store([item])
+    assert way_out in outcome.detail
+    assert len(server.bodies) == 1
 
 
 @pytest.fixture
