@@ -55,9 +55,9 @@ class ListenerConfig:
     port: int
     spool_dir: Path
     allowed_calling_ae_titles: frozenset[str]
-    minimum_free_bytes: int = 2 * _GIB
+    minimum_free_bytes: int = 1 * _GIB
     maximum_associations: int = 16
-    maximum_instance_bytes: int = 1 * _GIB
+    maximum_instance_bytes: int = 2 * _GIB
     acse_timeout: float = 10.0
     dimse_timeout: float = 30.0
     network_timeout: float = 30.0

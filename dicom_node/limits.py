@@ -19,7 +19,8 @@ class ReadLimits:
     frames
         Of one series.
     voxels
-        Of one series, at two bytes each; the default takes 1 GiB.
+        Of one series, at two bytes each; the default takes 1 GiB. It bounds a worker's memory, and
+        so has nothing to do with the size of what the listener stores.
     """
 
     rows: int = 2048

@@ -51,7 +51,7 @@ class SelectionPolicy:
         Largest series that is read.
     """
 
-    minimum_slices: int = 16
+    minimum_slices: int = 24
     minimum_coverage_mm: float = 120.0
     tolerances: GeometryTolerances = field(default_factory=GeometryTolerances)
     limits: ReadLimits = field(default_factory=ReadLimits)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from dicom_node.config import DicomWebDestination, DimseDestination, ListenerConfig
 from dicom_node.errors import ConfigurationError
+from dicom_node.series import SelectionPolicy
+from worker import bootstrap
+from worker.settings import PREFIX, load_settings
 
 LISTENER = {
     "ae_title": "LUNGWATCH",
@@ -31,6 +35,16 @@ def test_good_settings_are_taken() -> None:
     DimseDestination(**DIMSE)
     DicomWebDestination(**WEB, username="u", password="p")  # noqa: S106
     DicomWebDestination(**WEB, token="t")  # noqa: S106
+
+
+def test_what_is_a_setting_has_the_settings_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(variable)
+    settings = load_settings(allowed_calling_ae_titles="ORTHANC", data_dir=Path("/data"))
+    shared = LISTENER | {"host": settings.listen_host, "spool_dir": settings.spool_dir}
+
+    assert bootstrap.listener_config(settings) == ListenerConfig(**shared)
+    assert bootstrap.selection_policy(settings) == SelectionPolicy()
 
 
 def test_the_star_serves_everybody() -> None:
