@@ -45,8 +45,11 @@ class KerasEngine:
         load_weights(network, weights)
         size = config.input_size
         signature = tf.TensorSpec((batch_size, size, size, 1), tf.float32)
+        # AutoGraph has nothing to convert here, and would leave files in the temporary folder.
         self._run = tf.function(
-            lambda images: network(images, training=False), input_signature=[signature]
+            lambda images: network(images, training=False),
+            input_signature=[signature],
+            autograph=False,
         )
 
     def run(self, images: NDArray[np.float32]) -> EngineOutput:

@@ -105,6 +105,10 @@ class PostgresqlServer:
     def stop(self) -> None:
         self._service.stop()
 
+    @property
+    def running(self) -> bool:
+        return self._service.running
+
     def url(self, database: str = "postgres") -> str:
         """SQLAlchemy URL of one database."""
         return f"postgresql+psycopg://{self._USER}@127.0.0.1:{self.port}/{database}"
