@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from dicom_node import attributes
 from dicom_node.codestream import declares, is_whole
-from dicom_node.errors import RefusedError
+from dicom_node.errors import ConfigurationError, RefusedError
 from dicom_node.reasons import Reason
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _PLUGINS: dict[UID, tuple[str, ...]] = {
     JPEGLossless: ("gdcm",),
     JPEGLSLossless: ("pyjpegls", "gdcm"),
     JPEG2000Lossless: ("pylibjpeg", "pillow", "gdcm"),
-    RLELossless: ("pylibjpeg", "pydicom"),
+    # Not pydicom's own: it is slow, and it lets a segment grow to 64 times its size.
+    RLELossless: ("pylibjpeg",),
 }
 
 READABLE_TRANSFER_SYNTAXES = frozenset((*_NATIVE, *_PLUGINS))
@@ -72,6 +73,9 @@ def read_cells(path: Path, dataset: Dataset, offset: int) -> Iterator[NDArray[np
     RefusedError
         UNDECODABLE_PIXELS, SHORT_PIXEL_DATA, TOO_LARGE (compressed data beyond any image of the
         declared size), or UNSUPPORTED_TRANSFER_SYNTAX.
+    ConfigurationError
+        If the decoder of a readable transfer syntax is not installed: that is no fault of the
+        study's.
     """
     syntax = UID(attributes.uid(dataset.file_meta, "TransferSyntaxUID"))
     shape = (attributes.integer(dataset, "NumberOfFrames") or 1, dataset.Rows, dataset.Columns)
@@ -140,12 +144,16 @@ def _compressed(
 
 def _plugin(syntax: UID) -> str:
     """Choose the first installed decoder of a transfer syntax."""
-    if syntax in _PLUGINS:
-        available = get_decoder(syntax).available_plugins
-        for name in _PLUGINS[syntax]:
-            if name in available:
-                return name
-    raise RefusedError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"no decoder for {syntax.name}")
+    if syntax not in _PLUGINS:
+        raise RefusedError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {syntax.name}")
+    decoder = get_decoder(syntax)
+    for name in _PLUGINS[syntax]:
+        if name in decoder.available_plugins:
+            return name
+    wanted = [line for line in decoder.missing_dependencies if line.startswith(_PLUGINS[syntax])]
+    raise ConfigurationError(
+        f"no decoder of {syntax.name} is installed; install one of: {'; '.join(wanted)}"
+    )
 
 
 def _check_frames(encoded: bytes, dataset: Dataset, shape: tuple[int, int, int]) -> None:

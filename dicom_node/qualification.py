@@ -130,7 +130,7 @@ def slice_instances(headers: Sequence[InstanceHeader]) -> tuple[InstanceHeader, 
 
 
 def check_transfer_syntax(headers: Sequence[InstanceHeader]) -> None:
-    """Refuse a transfer syntax that is lossy, or that no installed decoder reads.
+    """Refuse a transfer syntax that is lossy, or that we have no decoder for.
 
     Raises
     ------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +32,6 @@ from dicom_node.reasons import Reason
 from dicom_node.series import select_series
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydicom import Dataset
 
 
@@ -254,3 +255,36 @@ def test_no_table_without_rescale(slope, intercept):
     with pytest.raises(RefusedError) as refused:
         hounsfield_table(PixelEncoding(16, 15, signed=True), slope, intercept)
     assert refused.value.reason is Reason.MISSING_RESCALE
+
+
+@pytest.mark.parametrize(
+    ("syntax", "modules", "package"),
+    [
+        (RLELossless, ["pylibjpeg"], "pylibjpeg-rle"),
+        (JPEGLSLossless, ["jpeg_ls", "gdcm"], "pyjpegls"),
+    ],
+)
+def test_a_missing_decoder_is_named_and_no_fault_of_the_study(
+    files, tmp_path, syntax, modules, package
+):
+    dataset = dcmread(files[0])
+    dataset.compress(syntax, generate_instance_uid=False)
+    paths = save_all([dataset, dcmread(files[1])], tmp_path)
+    script = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split()))\n"
+        "from pathlib import Path\n"
+        "from dicom_node.errors import ConfigurationError\n"
+        "from dicom_node.reader import read_ct_series\n"
+        "try: read_ct_series([Path(path) for path in sys.argv[2:]])\n"
+        "except ConfigurationError as error: print(error)\n"
+    )
+    without = subprocess.run(
+        [sys.executable, "-c", script, " ".join(modules), *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert syntax.name in without.stdout
+    assert package in without.stdout
