@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 POOLING_SHARES = (0.1, 0.2, 0.35, 0.5, 1.0)
 INFECTED_SHARES = (0.2, 0.8)
+OTHER_PATIENTS = 5
 SLICES_PER_STUDY = 60
 STUDIES_PER_CLASS = 400
 
@@ -71,7 +72,10 @@ def fit_platt(probabilities: NDArray[np.float32], covid: NDArray[np.bool_]) -> C
 
 
 def compose_studies(
-    probabilities: NDArray[np.float64], covid: NDArray[np.bool_], seed: int = 0
+    probabilities: NDArray[np.float64],
+    covid: NDArray[np.bool_],
+    patients: NDArray[np.str_],
+    seed: int = 0,
 ) -> ComposedStudies:
     """Compose studies from single slices, drawn with replacement.
 
@@ -81,23 +85,33 @@ def compose_studies(
         Calibrated probabilities of validation slices.
     covid
         Their classes.
+    patients
+        Their patients.
     seed
         Seed of the drawing.
 
     Notes
     -----
-    A study of COVID-19 gets a share of infected slices drawn evenly from `INFECTED_SHARES`; its
-    other slices, and all of a study without, are non-COVID slices. Slices of one real study are
-    more alike than these, so the composed studies are easier than real ones.
+    A study of COVID-19 gets a share of infected slices drawn evenly from `INFECTED_SHARES`, all of
+    one patient with COVID-19; its other slices, and all of a study without, are those of
+    `OTHER_PATIENTS` patients without. A real study is one person's, but its slices vary more than
+    the one to three figures that the data hold of a person; slices drawn from everybody would
+    make every study an average of all, and the task too easy.
     """
     generator = np.random.default_rng(seed)
-    shape = (STUDIES_PER_CLASS, SLICES_PER_STUDY)
-    healthy = generator.choice(probabilities[~covid], (2, *shape))
-    infected = generator.choice(probabilities[covid], shape)
+
+    def draw(group: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
+        names = np.unique(patients[group])
+        drawn = generator.choice(names, (STUDIES_PER_CLASS, count))
+        pools = (probabilities[group & np.isin(patients, chosen)] for chosen in drawn)
+        return np.stack([generator.choice(pool, SLICES_PER_STUDY) for pool in pools])
+
     shares = generator.uniform(*INFECTED_SHARES, (STUDIES_PER_CLASS, 1))
-    diseased = np.where(generator.random(shape) < shares, infected, healthy[0])
+    infected = generator.random((STUDIES_PER_CLASS, SLICES_PER_STUDY)) < shares
+    diseased = np.where(infected, draw(covid, 1), draw(~covid, OTHER_PATIENTS))
     return ComposedStudies(
-        np.concatenate([diseased, healthy[1]]), np.repeat([True, False], STUDIES_PER_CLASS)
+        np.concatenate([diseased, draw(~covid, OTHER_PATIENTS)]),
+        np.repeat([True, False], STUDIES_PER_CLASS),
     )
 
 

@@ -62,11 +62,12 @@ at the study's operating point, Brier scores after calibration (0.25 is a coin's
 Platt scaling on the COVID-CT validation slices (slope {slope:.3f}, intercept {intercept:.3f}).
 A study's probability is the mean over the highest {top:.0%} of its slices with lung; operating
 point {point:.4f}. The share and the operating point (sensitivity at least 0.94) were chosen on
-studies composed of single validation slices, since the data hold no whole studies but those kept
-for checking: a study of COVID-19 got 20 to 80 % infected slices. AUC over composed studies by
-share: {shares}.
-Slices of one real study resemble each other more, so real studies are harder, and the operating
-point may lie elsewhere for them.
+studies composed of COVID-CT validation slices, since the data hold no whole studies but those kept
+for checking: 20 to 80 % of a study's slices come from one patient with COVID-19, the others, and
+all slices of a study without, from five patients without. AUC over composed studies by share:
+{shares}.
+Neither the share of infected slices nor what lies between them is known of real studies, so the
+operating point may lie elsewhere for them: set your own on your own data.
 
 ## Limits
 - Trained on {training} images from few sources, most of which hold one class only; a class that is

@@ -32,8 +32,8 @@ class Calibration:
 class Pooling:
     """A study's probability is the mean over the highest `top_share` of its screened slices.
 
-    The disease shows in a part of the slices: a mean over all would dilute it, a maximum would
-    hang on one slice. At least one slice counts.
+    The disease shows in a part of the slices, so a mean over all dilutes it; a mean over few hangs
+    on the network's errors. Which is worse is for validation data to say. At least one slice counts.
     """
 
     top_share: float = 0.2

@@ -90,7 +90,8 @@ def release_run(
     covid = np.array([bool(sample.covid) for sample in validation])
     calibration = fit_platt(raw[chosen], covid[chosen])
     probabilities = calibration.apply(raw)
-    studies = compose_studies(probabilities[chosen], covid[chosen])
+    patients = np.array([sample.patient for sample in validation])
+    studies = compose_studies(probabilities[chosen], covid[chosen], patients[chosen])
     pooling, pooling_aucs = choose_pooling(studies)
     operating_point = choose_operating_point(studies.pooled(pooling), studies.covid)
     figures = measure_figures(

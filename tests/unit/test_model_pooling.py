@@ -61,9 +61,21 @@ def test_operating_point_reaches_the_sensitivity_and_no_lower():
 
 def test_composed_studies_tell_more_than_slices(overconfident):
     probabilities, covid = overconfident
-    studies = compose_studies(probabilities.astype(np.float64), covid)
+    patients = np.array([f"patient {number % 400}" for number in range(covid.size)])
+    studies = compose_studies(probabilities.astype(np.float64), covid, patients)
     pooling, aucs = choose_pooling(studies)
     assert aucs[pooling.top_share] == pytest.approx(max(aucs.values()), abs=0.001)
     assert max(aucs.values()) > roc_auc(covid, probabilities)
-    again = compose_studies(probabilities.astype(np.float64), covid)
+    again = compose_studies(probabilities.astype(np.float64), covid, patients)
     np.testing.assert_array_equal(studies.slices, again.slices)
+
+
+def test_the_infected_slices_of_a_composed_study_are_of_one_patient():
+    probabilities = np.linspace(0, 1, 40)
+    covid, patients = np.arange(40) % 2 == 0, np.array([str(n // 2) for n in range(40)])
+    studies = compose_studies(probabilities, covid, patients)
+    infected = [np.isin(probabilities[covid], study).sum() for study in studies.slices]
+    others = [np.isin(probabilities[~covid], study).sum() for study in studies.slices]
+    assert set(infected[:400]) == {1}
+    assert set(infected[400:]) == {0}
+    assert max(others) == 5
