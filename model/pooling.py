@@ -33,7 +33,7 @@ class Pooling:
     """A study's probability is the mean over the highest `top_share` of its screened slices.
 
     The disease shows in a part of the slices, so a mean over all dilutes it; a mean over few hangs
-    on the network's errors. Which is worse is for validation data to say. At least one slice counts.
+    on the network's errors. Which is worse is for validation data to say. At least one counts.
     """
 
     top_share: float = 0.2
