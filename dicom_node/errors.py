@@ -25,7 +25,7 @@ class ConfigurationError(DicomNodeError):
 
 
 class SpoolError(DicomNodeError):
-    """The spool cannot take or give an instance (disk full, not writable)."""
+    """A stored object cannot be taken or given: the disk is full, or a file is not what it was."""
 
 
 class RefusedError(DicomNodeError):

@@ -17,7 +17,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard_codes
 
 from dicom_node import codes
-from dicom_node.object_identity import instance_attributes, settle
+from dicom_node.common_attributes import instance_attributes, write_common_attributes
 from dicom_node.provenance import MANUFACTURER, MODEL_NAME, UidRole
 from dicom_node.report_groups import lesion_groups, study_group
 from dicom_node.source_headers import evidence_header
@@ -93,7 +93,7 @@ def encode_report(
         ],
         **instance_attributes(context),
     )
-    settle(report, series, context)
+    write_common_attributes(report, series, context)
     return report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dicom_node.object_identity import encode_file
+from dicom_node.common_attributes import encode_file
 from dicom_node.report import encode_report
 from dicom_node.segmentation import encode_segmentation
 from dicom_node.summary_image import encode_summary_image

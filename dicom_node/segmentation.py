@@ -17,7 +17,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
 from dicom_node.colours import lesion_colour
-from dicom_node.object_identity import algorithm_identification, instance_attributes, settle
+from dicom_node.common_attributes import (
+    algorithm_identification,
+    instance_attributes,
+    write_common_attributes,
+)
 from dicom_node.provenance import MANUFACTURER, UidRole
 from dicom_node.source_headers import slice_headers, slice_index
 from model.prediction import Laterality
@@ -85,7 +89,7 @@ def encode_segmentation(
     _name_dimension_organization(segmentation, context.uid(UidRole.DIMENSION_ORGANIZATION))
     _refer_to_sources(segmentation, series)
     segmentation.ContentCreatorName = f"{MANUFACTURER}^"
-    settle(segmentation, series, context)
+    write_common_attributes(segmentation, series, context)
     return segmentation
 
 

@@ -94,7 +94,7 @@ def evidence_header(series: CtSeries) -> Dataset:
     """Header that highdicom's constructors take UIDs and acquisition equipment from.
 
     Patient and study are blank in it, since highdicom is stricter than senders are:
-    `object_identity.settle` writes them from `study_attributes`.
+    `common_attributes.write_common_attributes` writes them from `study_attributes`.
     """
     source = series.sources[0]
     header = Dataset()

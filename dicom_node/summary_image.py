@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
-from dicom_node.object_identity import instance_attributes, settle
+from dicom_node.common_attributes import instance_attributes, write_common_attributes
 from dicom_node.provenance import MANUFACTURER, MODEL_NAME, UidRole
 from dicom_node.slice_picture import choose_slices
 from dicom_node.source_headers import evidence_header
@@ -73,7 +73,7 @@ def encode_summary_image(
     image.LossyImageCompression = "00"
     image.DerivationDescription = f"Slices with AI lesion outlines and figures; {STATUS}"
     image.SourceImageSequence = _shown_sources(series, prediction)
-    settle(image, series, context)
+    write_common_attributes(image, series, context)
     return image
 
 

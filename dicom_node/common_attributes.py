@@ -1,4 +1,4 @@
-"""What all result objects say alike: equipment, dates, algorithm and file meta information."""
+"""What all result objects say alike: patient, study, equipment, dates and file meta."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def algorithm_identification(context: ResultContext) -> AlgorithmIdentificationS
     )
 
 
-def settle(dataset: Dataset, series: CtSeries, context: ResultContext) -> None:
+def write_common_attributes(dataset: Dataset, series: CtSeries, context: ResultContext) -> None:
     """Replace what a constructor made up by what source and context say.
 
     highdicom writes the present time and its own implementation UID. Without them the same result
