@@ -7,6 +7,14 @@ from worker.db.engine import Database, now
 from worker.db.tables import Delivery, Series, Study
 from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyState
 
+REPORT = {
+    "kind": "sr",
+    "sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.34",
+    "sop_instance_uid": "2.25.1",
+    "series_instance_uid": "2.25.2",
+    "sha256": "0" * 64,
+    "path": "1/sr.dcm",
+}
 RESULT = {
     "notice": "Unverified",
     "model_name": "lungwatch-multitask",
@@ -32,6 +40,7 @@ RESULT = {
     "total_lesion_volume_ml": 12.345,
     "lung_volume_ml": 4000.0,
     "lung_involvement_percent": 0.309,
+    "objects": [REPORT],
     "timings": {"read": 0.5, "predict": 9.0, "encode": 0.7},
 }
 REASON_OF = {
@@ -67,7 +76,7 @@ def add_study(session, uid, state):
         study_instance_uid=uid,
         state=state,
         reason=str(REASON_OF[state]),
-        detail="detail of [bold]markup[/bold]",
+        detail="detail of [bold]markup[/bold] and \x1b[31mescapes\x9b0m",
         patient_name="Doe^Jane",
         patient_id="4711",
         created_at=moment,
@@ -98,13 +107,8 @@ def add_result(session, study):
     session.add(
         Delivery(
             screening_id=screening.id,
+            **REPORT,
             destination="PACS",
-            kind="sr",
-            sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
-            sop_instance_uid="2.25.1",
-            series_instance_uid="2.25.2",
-            path="1/sr.dcm",
-            sha256="0" * 64,
             state=DeliveryState.DELIVERED,
             attempts=2,
             next_attempt_at=now(session),
@@ -135,6 +139,13 @@ def test_list_as_json(data):
     assert completed["covid_probability"] == 0.91
     assert completed["positive"] is True
     assert completed["reason_in_words"] == "results delivered"
+
+
+@pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("show", "1.2.840.4")])
+def test_nothing_a_sender_wrote_commands_the_terminal(data, command):
+    shown = lungwatch("studies", *command, data_dir=data).stdout
+    assert "escapes" in shown
+    assert all(char.isprintable() or char == "\n" for char in shown)
 
 
 def test_list_is_limited_and_says_so(data):
@@ -196,6 +207,21 @@ def test_requeue_takes_a_failed_study_up_again(tmp_path):
         study = studies.find(session, "1.2.3")
         assert (study.state, study.reason) == (StudyState.RECEIVING, Progress.REQUEUED)
     database.close()
+
+
+def test_a_requeued_result_goes_to_the_destinations_that_are_set_now(tmp_path):
+    lungwatch("db", "upgrade", data_dir=tmp_path)
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    with database.transaction() as session:
+        add_result(session, add_study(session, "1.2.3", StudyState.COMPLETED))
+    destinations = "dimse://PACS@127.0.0.1:104,dimse://NEW@127.0.0.1:104"
+    done = lungwatch("studies", "requeue", "1.2.3", data_dir=tmp_path, destinations=destinations)
+    assert done.code == 0, done.stderr
+    document = lungwatch("studies", "show", "1.2.3", "--json", data_dir=tmp_path).json
+    database.close()
+    pending = [each for each in document["deliveries"] if each["state"] == DeliveryState.PENDING]
+    assert {each["destination"] for each in pending} == {"PACS", "NEW"}
+    assert document["events"][-1]["event"] == "requeued"
 
 
 def test_a_study_in_work_cannot_be_requeued(data):

@@ -14,7 +14,7 @@ from worker.lifecycle import StudyState
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from worker.db.tables import Event, Study
+    from worker.db.tables import Study
 
 studies_app = typer.Typer(help="List, show and requeue studies.", no_args_is_help=True)
 
@@ -88,10 +88,13 @@ def requeue(
     """Take a study up again that failed, was refused, or is to be delivered again."""
     from worker.bootstrap import open_database
     from worker.db import studies
+    from worker.destinations import parse_destinations
 
-    with open_database(start_command()).transaction() as session:
+    settings = start_command()
+    destinations = [destination.name for destination in parse_destinations(settings)]
+    with open_database(settings).transaction() as session:
         row = studies.find(session, study)
-        studies.requeue(session, row, rescreen=rescreen)
+        studies.requeue(session, row, destinations, rescreen=rescreen)
         line = _line(row)
     if json:
         output.print_json(line)
@@ -113,24 +116,16 @@ def _patient(study: Study) -> dict[str, str]:
 
 
 def _document(session: Session, study: Study, *, patient: bool) -> dict[str, Any]:
+    from worker.db.events import of_study
     from worker.explanations import explain
     from worker.result import study_document
 
     return {
-        **study_document(study, _events(session, study)),
+        **study_document(study, list(of_study(session, study))),
         "reason_in_words": explain(study.reason).words,
         "remedy": explain(study.reason).remedy,
         **(_patient(study) if patient else {}),
     }
-
-
-def _events(session: Session, study: Study) -> list[Event]:
-    from sqlalchemy import select
-
-    from worker.db.tables import Event
-
-    history = select(Event).where(Event.study_id == study.id).order_by(Event.id)
-    return list(session.scalars(history))
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

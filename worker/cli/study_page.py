@@ -17,6 +17,8 @@ def print_study(document: dict[str, Any]) -> None:
         f"Study {document['id']}, {document['study_instance_uid']}",
         f"{document['state']}: {document['reason_in_words']} ({document['reason']})",
         document["detail"],
+        _counted(document, "duplicate_count", "Instances that came more than once"),
+        _counted(document, "conflict_count", "Other objects under the UID of one that was kept"),
         f"What to do: {document['remedy']}" if document["remedy"] else "",
         f"Patient: {document['patient_name']} ({document['patient_id']})"
         if "patient_name" in document
@@ -29,6 +31,10 @@ def print_study(document: dict[str, Any]) -> None:
     print_decisions(document)
     _print_deliveries(document["deliveries"])
     _print_events(document["events"])
+
+
+def _counted(document: dict[str, Any], key: str, words: str) -> str:
+    return f"{words}: {document[key]}" if document[key] else ""
 
 
 def print_result(document: dict[str, Any]) -> None:
