@@ -17,6 +17,9 @@ from worker.errors import SettingsError
 
 PREFIX = "LUNGWATCH_"
 
+# A backslash would separate two values (PS3.5 section 6.2).
+_ONE_VALUE = r"^[^\\\x00-\x1f]*$"
+
 AeTitle = Annotated[
     str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]*$")
 ]
@@ -189,10 +192,16 @@ class Settings(BaseSettings):
         description="Root of the UIDs of our objects, with its last dot.",
     )
     institution_name: str = Field(
-        default="", max_length=64, description="Institution Name in our objects."
+        default="",
+        max_length=64,
+        pattern=_ONE_VALUE,
+        description="Institution Name in our objects.",
     )
     station_name: str = Field(
-        default="LUNGWATCH", max_length=16, description="Station Name in our objects."
+        default="LUNGWATCH",
+        max_length=16,
+        pattern=_ONE_VALUE,
+        description="Station Name in our objects.",
     )
 
     timezone: str = Field(

@@ -22,6 +22,7 @@ from worker.settings import load_settings
         ("LUNGWATCH_UID_ROOT", "1.2.3"),
         ("LUNGWATCH_LOG_FORMAT", "xml"),
         ("LUNGWATCH_TIMEZONE", "Middle/Earth"),
+        ("LUNGWATCH_INSTITUTION_NAME", "One\\Two"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence(monkeypatch, variable, value):
