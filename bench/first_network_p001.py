@@ -36,8 +36,10 @@ BLOCK = 10
 
 _HEAD = """# The first network on three whole series
 
-Model `{title}`, sha256 `{sha256}`. Three studies illustrate, they prove nothing; none of them
-trained, tuned or calibrated the network. Made by `bench/first_network_p001.py`.
+Model `{title}`, sha256
+`{sha256}`.
+Three studies illustrate, they prove nothing; none of them trained, tuned or calibrated the network.
+Made by `bench/first_network_p001.py`.
 
 ## Infected slices of covidctmd-P001
 
@@ -142,9 +144,17 @@ def verdict(screened: Screened, truth: NDArray[np.bool_]) -> str:
     best = max((auc, name) for name, auc in scores.items() if name.startswith("baseline"))
     word = "above" if network > best[0] else "below"
     return (
-        f"Among slices with lung the network's probability ({network:.3f}) lies {word} the better "
-        f"trivial baseline ({best[1].removeprefix('baseline: ')}, {best[0]:.3f})."
+        f"**Among slices with lung the network's probability ({network:.3f}) lies {word} the\n"
+        f"better trivial baseline ({best[1].removeprefix('baseline: ')}, {best[0]:.3f}).**"
     )
+
+
+def study_verdict(results: dict[str, Screened]) -> str:
+    """Say how many of the studies come out on their side of the operating point."""
+    right = sum(
+        screened.prediction.positive == (name == LABELLED) for name, screened in results.items()
+    )
+    return f"**{right} of {len(results)} studies come out on their side of the operating point.**"
 
 
 def main() -> None:
@@ -162,6 +172,8 @@ def main() -> None:
         *auc_tables(results[LABELLED], truth),
         *_STUDIES.format(point=predictor.operating_point).splitlines(),
         *(study_row(name, screened) for name, screened in results.items()),
+        "",
+        study_verdict(results),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(lines) + "\n")
