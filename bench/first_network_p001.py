@@ -46,6 +46,9 @@ Made by `bench/first_network_p001.py`.
 Intervals: bootstrap over blocks of {block} neighbouring slices. A slice without lung is not shown
 to the network and scores 0."""
 
+# What a person wrote below this heading stays when the figures are measured again.
+_REMARKS = "\n## What it means\n"
+
 _STUDIES = """## Studies
 
 Operating point {point:.4f}.
@@ -176,7 +179,8 @@ def main() -> None:
         study_verdict(results),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(lines) + "\n")
+    _, heading, remarks = (out.read_text() if out.exists() else "").partition(_REMARKS)
+    out.write_text("\n".join(lines) + "\n" + heading + remarks)
     print("\n".join(lines))
 
 
