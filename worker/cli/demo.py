@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from worker.demo.demo import DemoOutcome
 
+    Report = Callable[[str, float | None], None]
+
 _SYNTHETIC = "SYNTHETIC: the study is a computed phantom, not a patient."
 _NOTICE = "Unverified, for review by a radiologist, for research use only."
 
@@ -46,9 +48,8 @@ def demo(
     lesions), sr.dcm, summary.dcm, overlay.png and result.json. Exit code 0 only if all of it
     arrived, 4 if the study was refused.
     """
-    _stop_in_order()
     with output.progress_bar("preparing") as report, _work_folder(data) as work:
-        outcome = _run(study, work, report)
+        outcome = _run(study, work, _stop_in_order(report))
     document = {
         "synthetic": study is None,
         "pacs": outcome.pacs,
@@ -66,23 +67,37 @@ def demo(
         raise typer.Exit(code)
 
 
-def _stop_in_order() -> None:
-    """Let SIGINT and SIGTERM end every child, and a second one not prevent that."""
+def _stop_in_order(report: Report) -> Report:
+    """Let SIGINT and SIGTERM end every child, and a second one not prevent that.
+
+    Returns
+    -------
+    callable
+        `report`, which also ends us when a library lost the interrupt, as finalisers do.
+    """
     import signal
 
+    interrupted = False
+
     def stop(_number: int, _frame: object) -> None:
+        nonlocal interrupted
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         typer.echo("Stopping what was started; a study in work is finished first.", err=True)
+        interrupted = True
         raise KeyboardInterrupt
+
+    def report_or_stop(stage: str, done: float | None) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        report(stage, done)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    return report_or_stop
 
 
-def _run(
-    study: Path | None, work: Path, report: Callable[[str, float | None], None]
-) -> DemoOutcome:
+def _run(study: Path | None, work: Path, report: Report) -> DemoOutcome:
     from worker.demo.demo import run_demo
 
     if study is None:
