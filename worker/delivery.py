@@ -151,6 +151,10 @@ class Deliverer:
             self._postpone(due, f"a result cannot be read: {error.strerror}")
         except PeerError as error:
             self._open_circuit(destination, due, str(error))
+        except Exception as error:
+            # A defect of ours must not keep the objects until the lease of this try ends.
+            log.exception("delivery_failed", destination=destination.name)
+            self._postpone(due, f"{type(error).__name__} while it was sent")
         else:
             self._record(destination, due, outcomes)
 

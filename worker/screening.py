@@ -43,7 +43,8 @@ class Stopwatch:
         """Take note of a stage's progress; at 1 the stage is over."""
         if share >= 1.0:
             now = time.perf_counter()
-            self.seconds[stage] = round(now - self._last, 4)
+            # A stage may end more than once: whoever does a part of it reports its own end.
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 4)
             self._last = now
         if self._progress is not None:
             self._progress(stage, share)

@@ -67,6 +67,7 @@ def test_a_series_becomes_objects_in_the_pacs(tmp_path, pacs, predictor, series_
     assert len(result["lesions"]) == len(screening.findings)
     assert ("seg" in {d.kind for d in screening.deliveries}) == bool(result["lesions"])
     assert set(result["timings"]) >= {"read", "lungs", "network", "lesions", "encode", "store"}
+    assert min(result["timings"][stage] for stage in ("read", "network", "encode")) > 0.05
     assert result["model_sha256"] == predictor.model_version.sha256
     assert len(result["slice_probabilities"]) == len(result["screened_slices"]) > 0
     assert 0 < result["lung_volume_ml"] < 10_000
