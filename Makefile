@@ -4,7 +4,7 @@
 #   make test               everything the tests need, then the tests [PYTEST_ARGS="-k seg"]
 #   make lint types layers  style, static types, import contracts
 #   make faults [ROUNDS=10] kill listener, worker and broker in mid-study, at as many moments
-#   make bench              measure start-up and receiving
+#   make bench              measure start-up, receiving and the network on three whole series
 #   make docs               write the generated pages of docs/ again
 #   make lock               resolve the dependencies of pyproject.toml again
 #   make clean              remove what the targets above made, but the environment
@@ -53,8 +53,9 @@ layers: $(DEVELOPMENT)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(DEVELOPMENT)
-	$(PYTHON) bench/bench_startup.py
+	$(PYTHON) bench/startup.py
 	$(PYTHON) bench/receive.py "$(DATA)/series/lidc-idri-0001"
+	$(PYTHON) bench/first_network_p001.py "$(DATA)" docs/results/first-network.md
 
 docs: $(DEVELOPMENT)
 	$(PYTHON) -m worker.cli.reference
