@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from dicom_node.provenance import Equipment
     from dicom_node.series import SelectionPolicy
     from model.inference import Predictor
-    from model.prediction import ModelVersion
-    from model.registry import Registry
+    from model.registry import Registry, RegistryEntry
     from worker.assembler import Assembler
     from worker.db.engine import Database
     from worker.delivery import Deliverer
@@ -25,6 +24,46 @@ if TYPE_CHECKING:
     from worker.sweeper import Sweeper
 
 _MIB = 1024 * 1024
+
+
+def check_before_start(
+    settings: Settings, *, receives: bool = False, screens: bool = False, embedded: bool = False
+) -> None:
+    """Check what a service would trip over, before it starts anything.
+
+    A supervisor calls it in the parent: a child that a wrong setting ends would be started again
+    for ever.
+
+    Parameters
+    ----------
+    settings
+        The installation.
+    receives
+        Whether the service listens. It does so without a database, and looks at the schema once
+        that is there.
+    screens
+        Whether the service screens: then the model has to be there, and the database with it.
+    embedded
+        Whether the service brings its own broker and upgrades the database.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is missing or cannot work.
+    RegistryError, ModelIntegrityError
+        As `verify_model`.
+    SchemaOutdatedError
+        As `open_database`.
+    """
+    if receives:
+        listener_config(settings)
+    destinations(settings)
+    if not embedded:
+        _ = settings.required_broker_url
+    if screens:
+        verify_model(settings)
+        if not embedded:
+            open_database(settings).close()
 
 
 def open_database(settings: Settings) -> Database:
@@ -147,7 +186,24 @@ def registry(settings: Settings) -> Registry:
     return Registry([settings.model_dir] if settings.model_dir else [])
 
 
-def verify_model(settings: Settings) -> ModelVersion:
+def chosen_model(settings: Settings) -> RegistryEntry:
+    """Give the version to screen with: the one that is set, otherwise the shipped one.
+
+    A further version in the installation's own folder must not come into use by lying there.
+
+    Raises
+    ------
+    RegistryError
+        If the version is not there.
+    """
+    from model.registry import Registry
+
+    if settings.model is None:
+        return Registry().get()
+    return registry(settings).get(settings.model)
+
+
+def verify_model(settings: Settings) -> RegistryEntry:
     """Check the weights of the version to screen with, without loading them.
 
     Raises
@@ -157,9 +213,9 @@ def verify_model(settings: Settings) -> ModelVersion:
     ModelIntegrityError
         If its weights are not what its manifest says.
     """
-    entry = registry(settings).get(settings.model or "")
+    entry = chosen_model(settings)
     entry.verified_weights()
-    return entry.model_version
+    return entry
 
 
 def load_predictor(settings: Settings) -> Predictor:
@@ -181,7 +237,7 @@ def load_predictor(settings: Settings) -> Predictor:
         minimum_lesion_ml=settings.minimum_lesion_ml,
         maximum_segments=settings.maximum_lesions,
     )
-    return Predictor.load(registry(settings).get(settings.model or ""), options)
+    return Predictor.load(chosen_model(settings), options)
 
 
 def job_config(settings: Settings) -> JobConfig:

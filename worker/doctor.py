@@ -180,11 +180,10 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 def _model(settings: Settings) -> Iterator[Finding]:
     from model.errors import ModelError
-    from worker.bootstrap import registry
+    from worker.bootstrap import verify_model
 
     try:
-        entry = registry(settings).get(settings.model or "")
-        entry.verified_weights()
+        entry = verify_model(settings)
     except ModelError as error:
         remedy = "`lungwatch model list` shows what there is; install the package anew if damaged."
         yield Finding("model", Level.FAIL, str(error), remedy)

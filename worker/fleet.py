@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from worker import bootstrap
 from worker.settings import PREFIX
 from worker.supervisor import Supervisor, run_until_signal
 from worker.tasks import run_worker
@@ -27,8 +28,14 @@ def run_workers(settings: Settings) -> int:
     -------
     int
         Exit code.
+
+    Raises
+    ------
+    SettingsError, RegistryError, ModelIntegrityError, SchemaOutdatedError
+        As `bootstrap.check_before_start`.
     """
     configure_logging(settings)
+    bootstrap.check_before_start(settings, screens=True)
     if settings.worker_processes == 1 and not settings.gpus:
         return run_worker(settings)
     supervisor = Supervisor()

@@ -52,10 +52,9 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._spool = Spool(settings.spool_dir)
-        config = bootstrap.listener_config(settings)
-        bootstrap.destinations(settings)
-        _ = settings.required_broker_url
+        bootstrap.check_before_start(settings, receives=True)
         self._spool.prepare()
+        config = bootstrap.listener_config(settings)
         self._listener = Listener(config, self._spool, self._wake_intake)
         self._database: Database | None = None
         self._intake_loop: Loop | None = None

@@ -127,7 +127,8 @@ class Settings(BaseSettings):
     model: str | None = Field(
         default=None,
         description=(
-            "Model version to screen with (name-version or sha256). Unset: the shipped one."
+            "Model version to screen with (name-version or sha256). Unset: the shipped one, "
+            "whatever else is in the model folder."
         ),
     )
     model_dir: Path | None = Field(

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from worker import bootstrap
 from worker.db import schema
 from worker.db.engine import Database
 from worker.embedded.valkey import EmbeddedValkey
@@ -44,10 +45,13 @@ def run_up(settings: Settings) -> None:
 
     Raises
     ------
+    SettingsError, RegistryError, ModelIntegrityError
+        As `bootstrap.check_before_start`.
     EmbeddedServiceError
         If the broker cannot start.
     """
     configure_logging(settings)
+    bootstrap.check_before_start(settings, receives=True, screens=True, embedded=True)
     with EmbeddedValkey(settings.data_dir / "broker") as broker:
         run_until_signal(embedded_supervisor(settings, broker))
 

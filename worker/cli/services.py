@@ -11,17 +11,10 @@ def up() -> None:
     Needs no Redis and no PostgreSQL: an embedded Valkey and SQLite in the data folder serve.
     Ctrl-C stops all parts in order.
     """
-    from worker import bootstrap
-    from worker.destinations import parse_destinations
     from worker.settings import load_settings
     from worker.up import run_up
 
-    settings = load_settings()
-    # Node and worker look at these too, but as children they would be started again for ever.
-    bootstrap.listener_config(settings)
-    parse_destinations(settings)
-    bootstrap.registry(settings).get(settings.model or "").verified_weights()
-    run_up(settings)
+    run_up(load_settings())
 
 
 def node() -> None:
