@@ -20,7 +20,7 @@ trap 'rm -rf "$environment"' EXIT
 compile=$environment/bin/pip-compile
 
 "$compile" "${options[@]}" --output-file requirements.lock pyproject.toml
-"$compile" "${options[@]}" --extra train --extra dev --constraint requirements.lock \
+"$compile" "${options[@]}" --extra dev --constraint requirements.lock \
     --output-file requirements-dev.lock pyproject.toml
 
 if grep --extended-regexp '^[^#]*(://|file:| @ |^-)' requirements.lock requirements-dev.lock; then

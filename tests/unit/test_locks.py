@@ -48,9 +48,8 @@ def test_runtime_lock_holds_what_the_project_asks_for(project: dict[str, dict]) 
     assert asked <= _versions("requirements.lock").keys()
 
 
-def test_development_lock_adds_train_and_dev(project: dict[str, dict]) -> None:
-    extras = project["project"]["optional-dependencies"]
-    asked = _names(extras["train"]) | _names(extras["dev"])
+def test_development_lock_adds_dev(project: dict[str, dict]) -> None:
+    asked = _names(project["project"]["optional-dependencies"]["dev"])
     assert asked <= _versions("requirements-dev.lock").keys()
 
 
