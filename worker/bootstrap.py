@@ -81,9 +81,11 @@ def open_database(settings: Settings) -> Database:
     status = schema.check(database.engine)
     if not status.up_to_date:
         database.close()
+        shown = database.engine.url.render_as_string(hide_password=True)
         raise SchemaOutdatedError(
-            f"the database's schema is {status.current or 'empty'}, this version needs "
-            f"{status.expected}: run `lungwatch db upgrade`"
+            f"the schema of {shown} is {status.current or 'empty'}, this version needs "
+            f"{status.expected}: run `lungwatch db upgrade`, or, if that is not the service's "
+            f"database, set {PREFIX}DATABASE_URL or {PREFIX}DATA_DIR as the service has them"
         )
     return database
 

@@ -217,11 +217,33 @@ def test_a_requeued_result_goes_to_the_destinations_that_are_set_now(tmp_path):
     destinations = "dimse://PACS@127.0.0.1:104,dimse://NEW@127.0.0.1:104"
     done = lungwatch("studies", "requeue", "1.2.3", data_dir=tmp_path, destinations=destinations)
     assert done.code == 0, done.stderr
+    assert "PACS, NEW" in done.stdout
     document = lungwatch("studies", "show", "1.2.3", "--json", data_dir=tmp_path).json
     database.close()
     pending = [each for each in document["deliveries"] if each["state"] == DeliveryState.PENDING]
     assert {each["destination"] for each in pending} == {"PACS", "NEW"}
     assert document["events"][-1]["event"] == "requeued"
+
+
+def test_a_shell_without_the_services_destinations_requeues_nothing(tmp_path):
+    lungwatch("db", "upgrade", data_dir=tmp_path)
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    with database.transaction() as session:
+        add_result(session, add_study(session, "1.2.3", StudyState.COMPLETED))
+    done = lungwatch("studies", "requeue", "1.2.3", data_dir=tmp_path)
+    assert done.code == 3
+    assert "LUNGWATCH_DESTINATIONS" in done.stderr
+    assert "PACS" in done.stderr
+    with database.reading() as session:
+        assert studies.find(session, "1.2.3").state is StudyState.COMPLETED
+    database.close()
+
+
+def test_an_empty_database_is_named_with_the_settings_that_decide(tmp_path):
+    done = lungwatch("studies", "list", data_dir=tmp_path)
+    assert done.code == 9
+    for part in (str(tmp_path / "lungwatch.db"), "LUNGWATCH_DATA_DIR", "LUNGWATCH_DATABASE_URL"):
+        assert part in done.stderr
 
 
 def test_a_study_in_work_cannot_be_requeued(data):

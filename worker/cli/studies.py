@@ -9,6 +9,7 @@ import typer
 from worker.cli import output
 from worker.cli.options import JsonOption
 from worker.cli.start import start_command
+from worker.errors import SettingsError
 from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:
@@ -94,12 +95,30 @@ def requeue(
     destinations = [destination.name for destination in parse_destinations(settings)]
     with open_database(settings).transaction() as session:
         row = studies.find(session, study)
+        if not (destinations or rescreen):
+            _check_none_is_missing(row)
         studies.requeue(session, row, destinations, rescreen=rescreen)
-        line = _line(row)
+        line = {**_line(row), "destinations": destinations}
     if json:
         output.print_json(line)
-    else:
-        typer.echo(f"Study {line['id']} is {line['state']} again; the node takes it from here.")
+        return
+    typer.echo(f"Study {line['id']} is {line['state']} again; the node takes it from here.")
+    if not rescreen:
+        named = ", ".join(destinations) or "nobody, since no destination is set here"
+        typer.echo(f"Where it has a result, that goes to {named}.")
+
+
+def _check_none_is_missing(study: Study) -> None:
+    """Refuse to requeue from a shell that lacks the service's settings: nothing would be sent."""
+    from worker.settings import PREFIX
+
+    before = {each.destination for screening in study.screenings for each in screening.deliveries}
+    if before:
+        raise SettingsError(
+            f"{PREFIX}DESTINATIONS is not set here, but results of study {study.id} went to "
+            f"{', '.join(sorted(before))}: requeue it with the settings of the service "
+            "(docs/operators-guide.md)."
+        )
 
 
 def _line(study: Study) -> dict[str, Any]:
