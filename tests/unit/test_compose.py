@@ -22,6 +22,19 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _COMPOSE = _REPOSITORY / "compose.yaml"
 _REFERENCE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<operator>:[?-])(?P<rest>[^}]*))?\}")
 _OURS = ("migrate", "node", "worker", "worker-gpu")
+# By compose.yaml; the GPUs are those of one service alone.
+_DECIDED = {
+    f"{PREFIX}{name}"
+    for name in (
+        "DATA_DIR",
+        "DATABASE_URL",
+        "BROKER_URL",
+        "AE_TITLE",
+        "LISTEN_HOST",
+        "LISTEN_PORT",
+        "GPUS",
+    )
+}
 _SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "ORTHANC_PASSWORD")
 
 
@@ -78,6 +91,19 @@ def _lungwatch_variables() -> set[str]:
 def test_every_variable_is_a_setting() -> None:
     known = {PREFIX + field.upper() for field in Settings.model_fields}
     assert _lungwatch_variables() <= known
+
+
+def test_every_setting_reaches_the_containers(text: str) -> None:
+    """Each is passed through under its own name, or decided by compose itself."""
+    environment = _load(text)["services"]["node"]["environment"]
+    passed = {
+        name
+        for name, value in environment.items()
+        if re.fullmatch(rf"\$\{{{name}:-[^}}]*\}}", value)
+    }
+    fields = {PREFIX + field.upper() for field in Settings.model_fields}
+    assert passed == fields - _DECIDED
+    assert set(environment) == fields - {f"{PREFIX}GPUS"}
 
 
 def test_our_services_share_one_environment(services: dict[str, Any]) -> None:
