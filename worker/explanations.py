@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_node.reasons import Reason
+from dicom_node.refusals import EdgeReason
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
@@ -91,14 +92,18 @@ REASONS: Mapping[Reason, Explanation] = {
         "a derived image, such as a projection", "Send the original axial series."
     ),
     Reason.NOT_AXIAL: Explanation("not axial", "Send the axial series, not a reformat."),
-    Reason.NOT_CHEST: Explanation("not a chest", "Narrow the routing rule to chest CT."),
+    Reason.NOT_CHEST: Explanation(
+        "not a chest, or too short for one",
+        "Narrow the routing rule to chest CT; if the transfer broke off, send the study again. The "
+        "shortest extent screened is LUNGWATCH_MINIMUM_COVERAGE_MM.",
+    ),
     Reason.NO_LUNG: Explanation(
         "no lung found", "Look at the series: it may not cover the lungs, or its values are no HU."
     ),
     Reason.TOO_FEW_SLICES: Explanation(
-        "too few slices, or too short",
-        "If the transfer broke off, send the study again. The limits are LUNGWATCH_MINIMUM_SLICES "
-        "and LUNGWATCH_MINIMUM_COVERAGE_MM.",
+        "too few slices",
+        "If the transfer broke off, send the study again. The fewest slices screened are "
+        "LUNGWATCH_MINIMUM_SLICES.",
     ),
     Reason.MISSING_GEOMETRY: Explanation(
         "position, orientation or pixel spacing is missing", "Send the series from its modality."
@@ -143,10 +148,34 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
 }
 
+EDGE_REASONS: Mapping[EdgeReason, Explanation] = {
+    EdgeReason.CALLING_AE_NOT_ALLOWED: Explanation(
+        "the calling AE title is not on the list",
+        "If it may send, add it to LUNGWATCH_ALLOWED_CALLING_AE_TITLES and start the node again.",
+    ),
+    EdgeReason.CALLED_AE_NOT_RECOGNISED: Explanation(
+        "another AE title than ours was called",
+        "Let the sender call our AE title, LUNGWATCH_AE_TITLE.",
+    ),
+    EdgeReason.TOO_MANY_ASSOCIATIONS: Explanation(
+        "all associations were in use",
+        "If senders do not try again, raise LUNGWATCH_MAXIMUM_ASSOCIATIONS.",
+    ),
+    EdgeReason.SOP_CLASS_NOT_SUPPORTED: Explanation(
+        "a SOP class we do not accept was proposed",
+        "Every storage SOP class of the standard is accepted; let the sender leave this one out "
+        "(docs/conformance.md).",
+    ),
+    EdgeReason.OUT_OF_RESOURCES: Explanation(
+        "too little disk was free",
+        "Make room in the data folder: above LUNGWATCH_MINIMUM_FREE_MB accepting goes on.",
+    ),
+}
+
 
 _BY_CODE: Mapping[str, Explanation] = {
     code.value: explanation
-    for explanations in (PROGRESS, REASONS)
+    for explanations in (PROGRESS, REASONS, EDGE_REASONS)
     for code, explanation in explanations.items()
 }
 
@@ -157,8 +186,8 @@ def explain(code: str | None) -> Explanation:
     Parameters
     ----------
     code
-        Value of a `Reason` or a `Progress`; None or an unknown one (of a newer version, say)
-        explains itself.
+        Value of a `Reason`, a `Progress` or an `EdgeReason`; None or an unknown one (of a newer
+        version, say) explains itself.
     """
     if not code:
         return Explanation("")

@@ -96,7 +96,7 @@ class Intake:
         count = 0
         for path, note in self._spool.refusals():
             with self._database.transaction() as session:
-                events.record(session, "refused_at_association", **_as_json(note))
+                events.record(session, events.REFUSED_AT_ASSOCIATION, **_as_json(note))
             self._spool.drop_refusal(path)
             count += 1
         return count

@@ -1,11 +1,17 @@
+from datetime import UTC, datetime
+
 import pytest
 from support.command import lungwatch
 
 from dicom_node.reasons import Reason
+from dicom_node.refusals import EdgeReason, RefusalNote
+from dicom_node.spool import Spool
 from worker.db import events, screenings, studies
 from worker.db.engine import Database, now
 from worker.db.tables import Delivery, Series, Study
+from worker.intake import Intake
 from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyState
+from worker.settings import load_settings
 
 REPORT = {
     "kind": "sr",
@@ -192,6 +198,42 @@ def test_a_study_that_is_not_there(data):
     done = lungwatch("studies", "show", "1.2.3", data_dir=data)
     assert done.code == 5
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_refusals_at_the_association_are_told_in_words(tmp_path):
+    settings = load_settings(data_dir=tmp_path)
+    lungwatch("db", "upgrade", data_dir=tmp_path)
+    notes = Spool(settings.spool_dir)
+    notes.prepare()
+    common = {
+        "time": datetime.now(UTC),
+        "called_ae_title": "LUNGWATCH",
+        "peer_address": "192.0.2.7",
+        "detail": "refused",
+    }
+    notes.note_refusal(
+        RefusalNote(reason=EdgeReason.CALLING_AE_NOT_ALLOWED, calling_ae_title="STRANGER", **common)
+    )
+    notes.note_refusal(
+        RefusalNote(
+            reason=EdgeReason.SOP_CLASS_NOT_SUPPORTED,
+            calling_ae_title="PACS",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
+            transfer_syntax_uids=("1.2.840.10008.1.2.1",),
+            **common,
+        )
+    )
+    database = Database(settings.resolved_database_url)
+    Intake(database, notes, settle_seconds=1).run_once()
+    database.close()
+    latest, first = lungwatch("studies", "refusals", "--json", data_dir=tmp_path).json
+    assert latest["sop_class"] == "MR Image Storage"
+    assert latest["transfer_syntaxes"] == ["Explicit VR Little Endian"]
+    assert (first["calling_ae_title"], first["reason"]) == ("STRANGER", "calling_ae_not_allowed")
+    shown = lungwatch("studies", "refusals", data_dir=tmp_path).stdout
+    for part in ("STRANGER", "192.0.2.7", "not on the list", "MR Image Storage", "Explicit VR"):
+        assert part in shown
+    assert "LUNGWATCH_ALLOWED_CALLING_AE_TITLES" in shown
 
 
 def test_requeue_takes_a_failed_study_up_again(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from dicom_node.reasons import Reason
+from dicom_node.refusals import EdgeReason
 from worker.cli.main import app
 from worker.cli.reference import PAGES
 from worker.lifecycle import Progress, StudyState
@@ -54,7 +55,7 @@ def test_every_setting_is_documented(name):
     assert f"`{PREFIX}{name.upper()}`" in (DOCS / "settings.md").read_text()
 
 
-@pytest.mark.parametrize("code", [*StudyState, *Progress, *Reason])
+@pytest.mark.parametrize("code", [*StudyState, *Progress, *Reason, *EdgeReason])
 def test_every_state_and_reason_is_documented(code):
     assert f"| `{code.value}` |" in (DOCS / "reasons.md").read_text()
 

@@ -1,7 +1,8 @@
 import pytest
 
 from dicom_node.reasons import Reason
-from worker.explanations import PROGRESS, REASONS, STATES, explain
+from dicom_node.refusals import EdgeReason
+from worker.explanations import EDGE_REASONS, PROGRESS, REASONS, STATES, explain
 from worker.lifecycle import Progress, StudyState
 
 
@@ -12,13 +13,15 @@ def test_every_state_is_explained():
 def test_every_coded_reason_is_explained():
     assert set(PROGRESS) == set(Progress)
     assert set(REASONS) == set(Reason)
+    assert set(EDGE_REASONS) == set(EdgeReason)
 
 
 def test_no_code_means_two_things():
-    assert {code.value for code in Progress} & {code.value for code in Reason} == set()
+    codes = [code.value for code in [*Progress, *Reason, *EdgeReason]]
+    assert len(codes) == len(set(codes))
 
 
-@pytest.mark.parametrize("code", [*Progress, *Reason])
+@pytest.mark.parametrize("code", [*Progress, *Reason, *EdgeReason])
 def test_words_fit_a_table(code):
     explanation = explain(code.value)
     assert 0 < len(explanation.words) <= 60
@@ -28,6 +31,19 @@ def test_words_fit_a_table(code):
 @pytest.mark.parametrize("code", [Progress.ATTEMPTS_EXHAUSTED, Progress.DELIVERY_REFUSED])
 def test_what_failed_says_what_to_do(code):
     assert "requeue" in explain(code).remedy
+
+
+@pytest.mark.parametrize(
+    ("reason", "setting"),
+    [
+        (Reason.TOO_FEW_SLICES, "LUNGWATCH_MINIMUM_SLICES"),
+        (Reason.NOT_CHEST, "LUNGWATCH_MINIMUM_COVERAGE_MM"),
+    ],
+)
+def test_each_limit_is_named_by_the_reason_it_leads_to(reason, setting):
+    assert {word.strip(".") for word in explain(reason).remedy.split() if "LUNGW" in word} == {
+        setting
+    }
 
 
 def test_a_code_of_another_version_explains_itself():

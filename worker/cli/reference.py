@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.exit_codes import MEANINGS
-from worker.explanations import PROGRESS, REASONS, STATES
+from worker.explanations import EDGE_REASONS, PROGRESS, REASONS, STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +34,11 @@ _STATES = (
 _REFUSALS = (
     "Of an instance, a series or a whole study. Where a study is refused, its reason is that of "
     "the series that came closest."
+)
+_EDGE_REFUSALS = (
+    "What the listener turned away before it could be read, so that it belongs to no study: "
+    "`lungwatch studies refusals` lists it. There `unsupported_transfer_syntax` and `too_large` "
+    "occur too."
 )
 
 
@@ -134,6 +139,9 @@ def reasons_page() -> str:
         "## Reasons for not screening",
         _REFUSALS,
         _reason_table(REASONS),
+        "## Reasons for refusing an association or an object",
+        _EDGE_REFUSALS,
+        _reason_table(EDGE_REASONS),
     ]
     return "\n\n".join(parts) + "\n"
 

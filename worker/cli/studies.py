@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from worker.db.tables import Study
 
-studies_app = typer.Typer(help="List, show and requeue studies.", no_args_is_help=True)
+studies_app = typer.Typer(
+    help="List, show and requeue studies; list what was refused.", no_args_is_help=True
+)
 
 PatientOption = Annotated[
     bool,
@@ -74,6 +76,28 @@ def show(study: KeyArgument, *, patient: PatientOption = False, json: JsonOption
         output.print_json(document)
     else:
         print_study(document)
+
+
+@studies_app.command()
+def refusals(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 100,
+    json: JsonOption = False,
+) -> None:
+    """List what the listener turned away: associations, SOP classes, transfer syntaxes, objects.
+
+    None of it belongs to a study. The same refusal of the same sender is noted once an hour.
+    """
+    from worker.bootstrap import open_database
+    from worker.cli.refusals import print_refusals, refusal_document
+    from worker.db.events import association_refusals
+
+    with open_database(start_command()).reading() as session:
+        rows = [refusal_document(event.detail) for event in association_refusals(session, limit)]
+    if json:
+        output.print_json(rows)
+    else:
+        print_refusals(rows, limit)
 
 
 @studies_app.command()

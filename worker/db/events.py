@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from worker.lifecycle import StudyEvent
 
+REFUSED_AT_ASSOCIATION = "refused_at_association"
+
 log = structlog.get_logger(__name__)
 
 
@@ -58,6 +60,16 @@ def record(
 def of_study(session: Session, study: Study) -> Sequence[Event]:
     """List a study's lines of the log, oldest first."""
     return session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.id)).all()
+
+
+def association_refusals(session: Session, limit: int = 100) -> Sequence[Event]:
+    """List what the listener turned away, the latest first; it belongs to no study."""
+    return session.scalars(
+        select(Event)
+        .where(Event.event == REFUSED_AT_ASSOCIATION)
+        .order_by(Event.id.desc())
+        .limit(limit)
+    ).all()
 
 
 def move(
