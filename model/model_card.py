@@ -5,23 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.dataset import Split
+from model.calibration import INFECTED_SHARES, OTHER_PATIENTS
+from model.dataset import Source, Split
+from model.measures import COMPOSED_STUDIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from model.dataset import Sample
-    from model.figures import Figure
+    from model.measures import Measure
     from model.registry import Manifest
 
 _CARD = """# {title}
+
+**Known performance:** {caution}
+{performance}
 
 **Licence: {licence}**
 
 ## Intended use
 Research only. The network looks at axial slices of chest CT for signs of COVID-19 pneumonia and
 outlines lesions. What it says is unverified and for review by a radiologist; it is no medical
-device, must not decide on anybody's care, and was never tested on patients of a hospital.
+device and must not decide on anybody's care.
 
 ## Network
 The multitask network of Amyar, Modzelewski and Ruan (medRxiv 2020.04.16.20064709): one encoder,
@@ -37,9 +42,7 @@ windowed them), cropped to the lungs, stretched between its 1st and 99th percent
 | --- | --- | --- |
 {counts}
 
-- COVID-CT brings its own split by patient; no licence is stated for it. COVID-SemiSeg is for
-  **non-commercial use only**, and so are these weights. LUNA16 and TCGA-LUAD are split by a hash of
-  the patient, SemiSeg, which names no patients, by clusters of near duplicates.
+{sources}
 - No series, and no slice of the studies the product is checked with, took part in training,
   selection or calibration.
 
@@ -59,12 +62,14 @@ at the study's operating point, Brier scores after calibration (0.25 is a coin's
 {figures}
 
 ## From slices to a study
-Platt scaling on the COVID-CT validation slices (slope {slope:.3f}, intercept {intercept:.3f}).
+Platt scaling on the {calibration_source} validation slices (slope {slope:.3f},
+intercept {intercept:.3f}).
 A study's probability is the mean over the highest {top:.0%} of its slices with lung; operating
-point {point:.4f}. The share and the operating point (sensitivity at least 0.94) were chosen on
-studies composed of COVID-CT validation slices, since the data hold no whole studies but those kept
-for checking: 20 to 80 % of a study's slices come from one patient with COVID-19, the others, and
-all slices of a study without, from five patients without. AUC over composed studies by share:
+point {point:.4f}. The share and the operating point (sensitivity at least {sensitivity}) were
+chosen on studies composed of {calibration_source} validation slices, since the data hold no whole
+studies but those kept for checking: {infected} of a study's slices come from one patient
+with COVID-19, the others, and all slices of a study without, from {others} patients without.
+AUC over composed studies by share:
 {shares}.
 Neither the share of infected slices nor what lies between them is known of real studies, so the
 operating point may lie elsewhere for them: set your own on your own data.
@@ -72,12 +77,22 @@ operating point may lie elsewhere for them: set your own on your own data.
 ## Limits
 - Trained on {training} images from few sources, most of which hold one class only; a class that is
   tied to a source invites a shortcut, so read the figures per source.
-- Figures cut from papers are not CT series: windows, crops and marks differ, and only
-  tens of training slices came in Hounsfield units.
+- Figures cut from papers are not CT series: windows, crops and marks differ; {hounsfield} of the
+  training images came in Hounsfield units.
 - The non-COVID images hold other disease; it was not trained to tell COVID-19 from a given one.
 - Lesions were drawn on {masks} images only; a non-COVID image with other opacities has no mask.
 - A wholly consolidated lobe may be missed, since the lung field stops at dense tissue.
 """
+
+
+_SOURCE_NOTES = {
+    Source.COVID_CT: "figures cut from papers, split by patient as its authors did; no licence is "
+    "stated for it",
+    Source.SEMISEG: "figures cut from papers, with lesions drawn; names no patients, so split by "
+    "clusters of near duplicates; for **non-commercial use only**",
+    Source.LUNA: "CT slices, split by a hash of the patient",
+    Source.TCGA: "CT slices, split by a hash of the patient",
+}
 
 
 @dataclass(frozen=True)
@@ -86,10 +101,12 @@ class CardFacts:
 
     manifest: Manifest
     samples: Sequence[Sample]
-    figures: Sequence[Figure]
+    measures: Sequence[Measure]
     pooling_aucs: Mapping[float, float]
     note: str
     empty_mask_sources: Sequence[str]
+    calibration_source: Source
+    sensitivity_target: float
 
 
 def write_card(facts: CardFacts) -> str:
@@ -98,6 +115,8 @@ def write_card(facts: CardFacts) -> str:
     training = [sample for sample in samples if sample.split is Split.TRAIN]
     return _CARD.format(
         title=f"{manifest.name} {manifest.version}",
+        caution=manifest.caution,
+        performance=_performance(facts.measures),
         licence=manifest.licence,
         filters=manifest.network.base_filters,
         size=manifest.network.input_size,
@@ -105,16 +124,22 @@ def write_card(facts: CardFacts) -> str:
         tasks=", ".join(manifest.network.tasks),
         sha256=manifest.sha256,
         counts="\n".join(_count_rows(samples)),
+        sources="\n".join(_source_notes(samples)),
         command=manifest.training_command,
         empty=", ".join(facts.empty_mask_sources) or "none",
         note=facts.note,
-        figures="\n".join(_figure_row(figure) for figure in facts.figures),
+        figures="\n".join(_row(measure) for measure in facts.measures),
+        calibration_source=facts.calibration_source.value,
+        sensitivity=facts.sensitivity_target,
+        infected=f"{INFECTED_SHARES[0]:.0%} to {INFECTED_SHARES[1]:.0%}",
+        others=OTHER_PATIENTS,
         slope=manifest.calibration.slope,
         intercept=manifest.calibration.intercept,
         top=manifest.pooling.top_share,
         point=manifest.operating_point,
         shares=", ".join(f"{share:.0%}: {auc:.3f}" for share, auc in facts.pooling_aucs.items()),
         training=len(training),
+        hounsfield=sum(sample.path.endswith(".dcm") for sample in training),
         masks=sum(sample.mask is not None for sample in training),
     )
 
@@ -128,6 +153,21 @@ def _count_rows(samples: Sequence[Sample]) -> list[str]:
     return rows
 
 
-def _figure_row(figure: Figure) -> str:
-    low_high = "" if figure.interval is None else "{:.3f} to {:.3f}".format(*figure.interval)
-    return f"| {figure.name} | {figure.on} | {figure.count} | {figure.value:.3f} | {low_high} |"
+def _source_notes(samples: Sequence[Sample]) -> list[str]:
+    present = {sample.source for sample in samples}
+    return [f"- {each.value}: {_SOURCE_NOTES[each]}." for each in Source if each in present]
+
+
+def _performance(measures: Sequence[Measure]) -> str:
+    """Say the values that count in one line."""
+    telling = [
+        f"{measure.name} {measure.value:.2f} ({measure.on}, n = {measure.count})"
+        for measure in measures
+        if measure.name in {"AUC", "Dice"} or measure.on == COMPOSED_STUDIES
+    ]
+    return f"On the validation data, which also chose it: {', '.join(telling)}."
+
+
+def _row(measure: Measure) -> str:
+    low_high = "" if measure.interval is None else "{:.3f} to {:.3f}".format(*measure.interval)
+    return f"| {measure.name} | {measure.on} | {measure.count} | {measure.value:.3f} | {low_high} |"

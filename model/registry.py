@@ -20,6 +20,7 @@ SHIPPED_ROOT = Path(__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 CARD_FILE = "MODEL_CARD.md"
+NOT_EVALUATED = "Not evaluated on whole studies."
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Manifest:
         What they were trained and validated on.
     training_command
         The command that made them.
+    caution
+        One sentence on how far the network can be trusted, for whoever chooses or runs it.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Manifest:
     licence: str
     data: str
     training_command: str = ""
+    caution: str = NOT_EVALUATED
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""

@@ -13,7 +13,7 @@ from model.config import NetworkConfig, TrainingConfig
 from model.dataset import load_samples
 from model.errors import ModelIntegrityError, RegistryError, TrainingError
 from model.inference import PredictionOptions, Predictor
-from model.registry import Registry
+from model.registry import NOT_EVALUATED, Registry
 from model.release import Identity, release_run
 from model.training import Trainer
 from model.volume import CtVolume
@@ -145,7 +145,11 @@ def test_a_release_is_calibrated_and_described(registry):
     assert 0 < entry.manifest.operating_point < 1
     assert "covid-ct/covid train: 4" in entry.manifest.data
     assert entry.manifest.sha256 in entry.model_card
-    assert "non-commercial" in entry.model_card
+    assert "**Licence: non-commercial**" in entry.model_card
+    assert entry.manifest.caution == NOT_EVALUATED
+    assert f"**Known performance:** {NOT_EVALUATED}" in entry.model_card
+    assert "- covid-semiseg: " in entry.model_card
+    assert "tcga-luad-slices" not in entry.model_card, "it never saw what the card names"
     assert "AUC | covid-ct, slices | 8" in entry.model_card
     assert json.loads((entry.folder / "training.json").read_text())["batch_size"] == 4
 

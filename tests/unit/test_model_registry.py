@@ -8,7 +8,7 @@ import pytest
 from model.config import NetworkConfig
 from model.errors import ModelIntegrityError, RegistryError
 from model.pooling import Calibration, Pooling
-from model.registry import Manifest, Registry, file_sha256, read_entry
+from model.registry import NOT_EVALUATED, Manifest, Registry, file_sha256, read_entry
 
 
 def _write(root, name="net", version="1.0.0", weights=b"weights", **changes):
@@ -87,6 +87,14 @@ def test_absent_weights_are_refused(tmp_path):
         read_entry(folder).verified_weights()
 
 
+def test_a_manifest_without_a_caution_says_that_nobody_looked(tmp_path):
+    path = _write(tmp_path) / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["caution"]
+    path.write_text(json.dumps(values))
+    assert read_entry(path.parent).manifest.caution == NOT_EVALUATED
+
+
 @pytest.mark.parametrize("change", [{"network": {"input_size": 5}}, {"pooling": {}}, {"x": 1}])
 def test_a_manifest_that_does_not_fit_is_named(tmp_path, change):
     path = _write(tmp_path) / "manifest.json"
@@ -103,8 +111,7 @@ def test_shipped_versions_are_whole():
     assert entries, "the package ships a network"
     for entry in entries:
         assert entry.folder.name == entry.title
-        size = sum(file.stat().st_size for file in entry.folder.iterdir())
-        assert entry.verified_weights().is_file()
-        assert size < 20e6
+        assert entry.verified_weights().stat().st_size <= 20e6
         assert "non-commercial" in entry.manifest.licence.lower()
         assert entry.manifest.sha256 in entry.model_card
+        assert entry.manifest.caution in entry.model_card.splitlines()[2]

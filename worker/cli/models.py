@@ -27,8 +27,8 @@ def list_(*, json: JsonOption = False) -> None:
     if json:
         output.print_json(rows)
         return
-    columns = ["model", "sha256", "operating point", "licence"]
-    keys = ("title", "sha256", "operating_point", "licence")
+    columns = ["model", "sha256", "operating point", "licence", "caution"]
+    keys = ("title", "sha256", "operating_point", "licence", "caution")
     output.print_table("Model versions", columns, [[row[key] for key in keys] for row in rows])
 
 
@@ -55,13 +55,14 @@ def show(
 
     console = output.stdout()
     console.print(Panel(Text(entry.manifest.licence), title="LICENCE", style="bold red"))
+    console.print(Panel(Text(entry.manifest.caution), title="CAUTION", style="bold red"))
     facts = [(key.replace("_", " "), value) for key, value in _summary(entry).items()]
     output.print_table(entry.title, ["", ""], facts)
     console.print(Markdown(entry.model_card))
 
 
 @models_app.command("release")
-def release_(
+def release_(  # noqa: PLR0913 - each one is an option of the command
     run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Run folder.")],
     *,
     data: Annotated[
@@ -72,6 +73,12 @@ def release_(
     version: Annotated[str, typer.Option(help="Version within the lineage.")],
     licence: Annotated[str, typer.Option(help="What may be done with the weights.")],
     note: Annotated[str, typer.Option(help="How it was trained, for the model card.")] = "",
+    caution: Annotated[
+        str,
+        typer.Option(
+            help="How far to trust it, in one sentence; empty: not evaluated on whole studies."
+        ),
+    ] = "",
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
     from model.dataset import load_samples
@@ -81,7 +88,7 @@ def release_(
     entry = release_run(
         run,
         out,
-        Identity(name, version, licence, note),
+        Identity(name, version, licence, note, caution),
         lambda size: load_samples(data, size, read_training_slice),
     )
     output.stderr().print(f"Released {entry.title} in {entry.folder}", markup=False)
@@ -95,6 +102,7 @@ def _summary(entry: RegistryEntry) -> dict[str, Any]:
         "version": manifest.version,
         "sha256": manifest.sha256,
         "licence": manifest.licence,
+        "caution": manifest.caution,
         "operating_point": manifest.operating_point,
         "lesion_threshold": manifest.lesion_threshold,
         "folder": str(entry.folder),

@@ -1,4 +1,4 @@
-"""Figures of a network on the validation data, per source and with bootstrap intervals."""
+"""Measured values of a network on the validation data, per source and with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from model.dataset import Sample
 
+COMPOSED_STUDIES = "composed studies"
+
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Measure:
     """One measured value.
 
     Attributes
@@ -41,12 +43,12 @@ class Figure:
     interval: tuple[float, float] | None = None
 
 
-def measure_figures(
+def measure_slices(
     samples: Sequence[Sample],
     probabilities: NDArray[np.float64],
     lesions: NDArray[np.bool_],
     threshold: float,
-) -> tuple[Figure, ...]:
+) -> tuple[Measure, ...]:
     """Measure classification and segmentation, each source by itself.
 
     Parameters
@@ -63,15 +65,15 @@ def measure_figures(
     truth = np.array([bool(sample.covid) for sample in samples])
     patients = np.array([sample.patient for sample in samples])
     positive = probabilities >= threshold
-    figures = []
+    measures = []
     for source in Source:
         members = np.flatnonzero([sample.source is source for sample in samples])
         if not members.size:
             continue
         if source is Source.COVID_CT:
-            figures.append(_auc(members, truth, probabilities, patients))
+            measures.append(_auc(members, truth, probabilities, patients))
             error = np.square(probabilities[members] - truth[members])
-            figures.append(_mean("Brier score", _slices(source), error, patients[members]))
+            measures.append(_mean("Brier score", _slices(source), error, patients[members]))
         for covid, name, hit in (
             (True, "sensitivity", positive),
             (False, "specificity", ~positive),
@@ -79,17 +81,17 @@ def measure_figures(
             chosen = members[truth[members] == covid]
             if chosen.size:
                 rate = hit[chosen].astype(float)
-                figures.append(_mean(name, _slices(source), rate, patients[chosen]))
+                measures.append(_mean(name, _slices(source), rate, patients[chosen]))
         masks = {int(index): samples[int(index)].mask for index in members}
         scores = {i: dice(mask, lesions[i]) for i, mask in masks.items() if mask is not None}
         if scores:
             values = np.array(list(scores.values()))
-            figures.append(_mean("Dice", source.value, values, patients[list(scores)]))
+            measures.append(_mean("Dice", source.value, values, patients[list(scores)]))
         elif not truth[members].any():
             share = lesions[members].mean(axis=(1, 2))
             on = f"{source.value}, no lesion drawn"
-            figures.append(_mean("share called lesion", on, share, patients[members]))
-    return tuple(figures)
+            measures.append(_mean("share called lesion", on, share, patients[members]))
+    return tuple(measures)
 
 
 def _slices(source: Source) -> str:
@@ -101,16 +103,16 @@ def _auc(
     truth: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
     patients: NDArray[np.str_],
-) -> Figure:
+) -> Measure:
     truth, scores = truth[members], probabilities[members]
     interval = bootstrap_interval(
         lambda drawn: roc_auc(truth[drawn], scores[drawn]), patients[members]
     )
-    return Figure("AUC", _slices(Source.COVID_CT), members.size, roc_auc(truth, scores), interval)
+    return Measure("AUC", _slices(Source.COVID_CT), members.size, roc_auc(truth, scores), interval)
 
 
-def _mean(name: str, on: str, values: NDArray[np.float64], patients: NDArray[np.str_]) -> Figure:
+def _mean(name: str, on: str, values: NDArray[np.float64], patients: NDArray[np.str_]) -> Measure:
     interval = None
     if np.unique(patients).size > 5:
         interval = bootstrap_interval(lambda drawn: float(values[drawn].mean()), patients)
-    return Figure(name, on, values.size, float(values.mean()), interval)
+    return Measure(name, on, values.size, float(values.mean()), interval)
