@@ -46,8 +46,12 @@ Made by `bench/first_network_p001.py`.
 Intervals: bootstrap over blocks of {block} neighbouring slices. A slice without lung is not shown
 to the network and scores 0."""
 
-# What a person wrote below this heading stays when the figures are measured again.
 _REMARKS = "\n## What it means\n"
+_NO_REMARKS = """
+## What it means
+
+The remarks that stood here were written for other weights, and dropped.
+"""
 
 _STUDIES = """## Studies
 
@@ -160,6 +164,14 @@ def study_verdict(results: dict[str, Screened]) -> str:
     return f"**{right} of {len(results)} studies come out on their side of the operating point.**"
 
 
+def remarks_of(page: str, sha256: str) -> str:
+    """Return what a person wrote of these very weights; of others it may no longer be true."""
+    _, heading, remarks = page.partition(_REMARKS)
+    if not heading:
+        return ""
+    return heading + remarks if sha256 in remarks else _NO_REMARKS
+
+
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     entry = Registry().get()
@@ -179,8 +191,8 @@ def main() -> None:
         study_verdict(results),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    _, heading, remarks = (out.read_text() if out.exists() else "").partition(_REMARKS)
-    out.write_text("\n".join(lines) + "\n" + heading + remarks)
+    remarks = remarks_of(out.read_text() if out.exists() else "", entry.manifest.sha256)
+    out.write_text("\n".join(lines) + "\n" + remarks)
     print("\n".join(lines))
 
 
