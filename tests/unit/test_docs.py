@@ -8,6 +8,7 @@ import typer.main
 
 from dicom_node.reasons import Reason
 from dicom_node.refusals import EdgeReason
+from model.registry import Registry
 from worker.cli.main import app
 from worker.cli.reference import PAGES
 from worker.lifecycle import Progress, StudyState
@@ -94,6 +95,34 @@ def test_every_decision_says_context_decision_and_consequences():
         assert headings == ["Context", "Decision", "Consequences"], page.name
 
 
+def test_every_decision_has_a_numbered_title_and_a_status():
+    for page in (DOCS / "decisions").glob("[0-9]*.md"):
+        title, _, status = page.read_text().splitlines()[:3]
+        assert title.startswith(f"# {page.name[:4]}: "), page.name
+        assert re.fullmatch(r"\*Status: (proposed|accepted|superseded by \d{4})\.\*", status), (
+            page.name
+        )
+
+
 def test_every_page_is_reached_from_the_index():
-    index = (DOCS / "index.md").read_text()
-    assert [page.name for page in DOCS.glob("*.md") if page.name not in (index + "index.md")] == []
+    reached, waiting = set(), [DOCS / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        targets = [
+            (page.parent / link.split("#")[0]).resolve() for link in LINK.findall(page.read_text())
+        ]
+        for target in targets:
+            waiting += sorted(target.glob("*.md")) if target.is_dir() else []
+            waiting += [target] if target.suffix == ".md" else []
+    assert sorted(set(DOCS.rglob("*.md")) - reached) == []
+
+
+def test_readme_and_results_page_speak_of_the_shipped_network():
+    manifest = Registry().get().manifest
+    readme = re.sub(r"[\s>]+", " ", (ROOT / "README.md").read_text())
+    assert manifest.caution in readme
+    assert manifest.sha256 in (DOCS / "results" / "first-network.md").read_text()
+    assert "](docs/results/first-network.md)" in readme
