@@ -8,6 +8,7 @@ import socket
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from worker.settings import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from worker.db.engine import Database
     from worker.settings import Settings
 
 _CONNECT_SECONDS = 3.0
 _GIB = 1024**3
 _COMFORTABLE_FREE_BYTES = 20 * _GIB
+_LONG_QUEUED = timedelta(minutes=10)
 
 
 class Level(StrEnum):
@@ -33,8 +37,8 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the examination.
+class Check:
+    """One line of the examination: a part, and how it is.
 
     Attributes
     ----------
@@ -54,7 +58,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Finding]:
+def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Check]:
     """Examine an installation, one part after the other; a broken part does not end it.
 
     Parameters
@@ -66,17 +70,17 @@ def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Fin
 
     Yields
     ------
-    Finding
+    Check
         In the order in which faults are best mended.
     """
-    for part, check in _CHECKS.items():
+    for part, look_at in _PARTS.items():
         progress(part)
         try:
-            yield from check(settings)
+            yield from look_at(settings)
         except SettingsError as error:
-            yield Finding(part, Level.FAIL, str(error), "docs/settings.md lists all settings.")
+            yield Check(part, Level.FAIL, str(error), "docs/settings.md lists all settings.")
         except Exception as error:  # noqa: BLE001 - whatever is broken is what we are asked for
-            yield Finding(
+            yield Check(
                 part,
                 Level.FAIL,
                 f"{type(error).__name__}: {error}",
@@ -84,34 +88,49 @@ def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Fin
             )
 
 
-def _data_folder(settings: Settings) -> Iterator[Finding]:
+def _data_folder(settings: Settings) -> Iterator[Check]:
     part, folder = "data folder", settings.data_dir.absolute()
-    remedy = f"Let {PREFIX}DATA_DIR name a folder this user may write to."
+    present = _present(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
+        # Where the folder is to be made its parent has to be open: a doctor makes none.
+        with tempfile.NamedTemporaryFile(dir=present) as file:
             os.fsync(file.fileno())
     except OSError as error:
-        yield Finding(part, Level.FAIL, f"{folder} cannot be written: {error.strerror}", remedy)
+        remedy = f"Let {PREFIX}DATA_DIR name a folder this user may write to."
+        yield Check(part, Level.FAIL, f"{present} cannot be written: {error.strerror}", remedy)
         return
-    yield Finding(part, Level.OK, f"{folder} can be written")
+    if present == folder:
+        yield Check(part, Level.OK, f"{folder} can be written")
+    else:
+        yield Check(
+            part,
+            Level.WARN,
+            f"{folder} does not exist yet",
+            f"The first start makes it; if a service runs here, give this command its "
+            f"{PREFIX}DATA_DIR.",
+        )
     yield _disk(settings)
 
 
-def _disk(settings: Settings) -> Finding:
-    free = shutil.disk_usage(settings.data_dir).free
+def _present(folder: Path) -> Path:
+    """Give the folder, or where it is not there yet the one it would be made in."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(_present(settings.data_dir.absolute())).free
     watermark = settings.minimum_free_mb * 1024**2
     message = f"{free / _GIB:.1f} GiB free"
     remedy = "Free space, or move the data folder to a larger disk."
     if free < watermark:
         message += f", less than {PREFIX}MINIMUM_FREE_MB: C-STORE is answered 0xA700"
-        return Finding("disk", Level.FAIL, message, remedy)
+        return Check("disk", Level.FAIL, message, remedy)
     if free < watermark + _COMFORTABLE_FREE_BYTES:
-        return Finding("disk", Level.WARN, f"{message}, room for few studies", remedy)
-    return Finding("disk", Level.OK, message)
+        return Check("disk", Level.WARN, f"{message}, room for few studies", remedy)
+    return Check("disk", Level.OK, message)
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings) -> Iterator[Check]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import OperationalError
 
@@ -123,7 +142,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     shown = url.render_as_string(hide_password=True)
     # Connecting would make the file: a doctor leaves nothing behind.
     if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):  # noqa: PTH110 - no path where none is given
-        yield Finding(part, Level.WARN, f"{shown} does not exist yet", upgrade)
+        yield Check(part, Level.WARN, f"{shown} does not exist yet", upgrade)
         return
     with closing(Database(settings.resolved_database_url)) as database:
         try:
@@ -131,30 +150,57 @@ def _database(settings: Settings) -> Iterator[Finding]:
         except OperationalError as error:
             reason = str(error.orig).splitlines()[0]
             remedy = f"Start the database, or correct {PREFIX}DATABASE_URL."
-            yield Finding(part, Level.FAIL, f"{shown}: {reason}", remedy)
+            yield Check(part, Level.FAIL, f"{shown}: {reason}", remedy)
             return
-    if status.up_to_date:
-        yield Finding(part, Level.OK, f"{shown} at revision {status.current}")
-    elif status.current != status.expected:
+        if status.up_to_date:
+            yield Check(part, Level.OK, f"{shown} at revision {status.current}")
+            yield _work(database)
+            return
+    if status.current != status.expected:
         message = f"{shown} is at revision {status.current or 'none'}, not {status.expected}"
-        yield Finding(part, Level.FAIL, message, upgrade)
+        yield Check(part, Level.FAIL, message, upgrade)
     else:
         message = f"{shown} differs from this version's tables: {'; '.join(status.drift)}"
-        yield Finding(part, Level.FAIL, message, "Undo what was changed by hand, see `db check`.")
+        yield Check(part, Level.FAIL, message, "Undo what was changed by hand, see `db check`.")
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def _work(database: Database) -> Check:
+    """Tell by the database whether workers take what is queued, wherever they run."""
+    from worker.db import screenings
+    from worker.db.engine import now
+
+    with database.reading() as session:
+        moment = now(session)
+        since, claimed = screenings.waiting_since(session), screenings.last_claim(session)
+    last = f"the last one was claimed {_ago(moment - claimed)}" if claimed else "none was claimed"
+    if since is None:
+        return Check("workers", Level.OK, f"no screening waits; {last}")
+    message = f"the oldest screening was queued {_ago(moment - since)}; {last}"
+    if moment - since < _LONG_QUEUED:
+        return Check("workers", Level.OK, message)
+    return Check(
+        "workers",
+        Level.WARN,
+        message,
+        "See that `lungwatch worker` or `lungwatch up` runs, and its log; where claims are recent, "
+        "more comes than can be screened.",
+    )
+
+
+def _ago(age: timedelta) -> str:
+    minutes = int(age.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago"
+
+
+def _broker(settings: Settings) -> Iterator[Check]:
     from kombu.connection import Connection
     from redis.exceptions import RedisError
 
     part = "broker"
     if settings.broker_url is None:
-        yield Finding(
-            part,
-            Level.WARN,
-            "none is set",
-            f"`lungwatch up` brings its own; `node` and `worker` need {PREFIX}BROKER_URL.",
-        )
+        yield _embedded_broker(settings)
         return
     waits = {"socket_timeout": _CONNECT_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
     broker = Connection(settings.required_broker_url, transport_options=waits)  # type: ignore[no-untyped-call]
@@ -165,20 +211,39 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             client.ping()
         except (RedisError, OSError, connection.connection_errors) as error:
             remedy = f"Start Redis, or correct {PREFIX}BROKER_URL."
-            yield Finding(part, Level.FAIL, f"{shown}: {error}", remedy)
+            yield Check(part, Level.FAIL, f"{shown}: {error}", remedy)
             return
-        yield Finding(part, Level.OK, f"{shown} answers")
+        yield Check(part, Level.OK, f"{shown} answers")
         try:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
         except RedisError:
             return  # Managed services forbid CONFIG; then its operator answers for it.
     if policy != "noeviction":
-        yield Finding(
+        yield Check(
             part, Level.WARN, f"maxmemory-policy is {policy}", "Set maxmemory-policy noeviction."
         )
 
 
-def _model(settings: Settings) -> Iterator[Finding]:
+def _embedded_broker(settings: Settings) -> Check:
+    import redis
+
+    from worker.embedded.valkey import EmbeddedValkey
+
+    embedded = EmbeddedValkey(settings.data_dir / "broker")
+    with redis.Redis.from_url(embedded.redis_url, socket_timeout=_CONNECT_SECONDS) as client:
+        try:
+            client.ping()
+        except redis.RedisError:
+            return Check(
+                "broker",
+                Level.WARN,
+                "none is set, and the embedded one of this data folder does not run",
+                f"`lungwatch up` starts it; `node` and `worker` need {PREFIX}BROKER_URL.",
+            )
+    return Check("broker", Level.OK, f"the embedded one answers on {embedded.socket_path}")
+
+
+def _model(settings: Settings) -> Iterator[Check]:
     from model.errors import ModelError
     from worker.bootstrap import verify_model
 
@@ -186,33 +251,36 @@ def _model(settings: Settings) -> Iterator[Finding]:
         entry = verify_model(settings)
     except ModelError as error:
         remedy = "`lungwatch model list` shows what there is; install the package anew if damaged."
-        yield Finding("model", Level.FAIL, str(error), remedy)
+        yield Check("model", Level.FAIL, str(error), remedy)
         return
     shown = f"{entry.title}, sha256 {entry.manifest.sha256[:12]} verified"
-    yield Finding("model", Level.OK, shown)
+    yield Check("model", Level.OK, shown)
+    if entry.manifest.caution:
+        remedy = "Evaluate it on studies of your own; `lungwatch model show` has its model card."
+        yield Check("model caution", Level.WARN, entry.manifest.caution, remedy)
 
 
-def _senders(settings: Settings) -> Iterator[Finding]:
+def _senders(settings: Settings) -> Iterator[Check]:
     part, titles = "senders", settings.allowed_calling_ae_titles
     variable = f"{PREFIX}ALLOWED_CALLING_AE_TITLES"
     if not titles:
         remedy = f"List the AE titles of PACS and modalities in {variable}."
-        yield Finding(part, Level.FAIL, "nobody may send", remedy)
+        yield Check(part, Level.FAIL, "nobody may send", remedy)
     elif "*" in titles:
         remedy = f"List the AE titles in {variable}, unless the network itself is closed."
-        yield Finding(part, Level.WARN, "everybody may send", remedy)
+        yield Check(part, Level.WARN, "everybody may send", remedy)
     else:
-        yield Finding(part, Level.OK, ", ".join(titles))
+        yield Check(part, Level.OK, ", ".join(titles))
 
 
-def _listener(settings: Settings) -> Iterator[Finding]:
+def _listener(settings: Settings) -> Iterator[Check]:
     from dicom_node.config import DimseDestination
     from dicom_node.errors import DicomNodeError
     from dicom_node.peers import open_peer
 
     part, address = "listener", f"{settings.listen_host}:{settings.listen_port}"
     if _port_is_free(settings.listen_host, settings.listen_port):
-        yield Finding(part, Level.OK, f"{address} is free; the node is not running here")
+        yield Check(part, Level.OK, f"{address} is free; the node is not running here")
         return
     titles = [title for title in settings.allowed_calling_ae_titles if title != "*"]
     ourselves = DimseDestination(
@@ -227,14 +295,14 @@ def _listener(settings: Settings) -> Iterator[Finding]:
     try:
         open_peer(ourselves).echo()
     except DicomNodeError as error:
-        yield Finding(
+        yield Check(
             part,
             Level.FAIL,
             f"{address} is taken, and not by {settings.ae_title}: {error}",
             f"End the other program, or choose another {PREFIX}LISTEN_PORT.",
         )
         return
-    yield Finding(part, Level.OK, f"{settings.ae_title} answers C-ECHO on {address}")
+    yield Check(part, Level.OK, f"{settings.ae_title} answers C-ECHO on {address}")
 
 
 def _port_is_free(host: str, port: int) -> bool:
@@ -254,7 +322,7 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
-def _destinations(settings: Settings) -> Iterator[Finding]:
+def _destinations(settings: Settings) -> Iterator[Check]:
     from dicom_node.errors import DicomNodeError
     from dicom_node.peers import open_peer
     from worker.destinations import parse_destinations
@@ -262,19 +330,19 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
     known = parse_destinations(settings)
     if not known:
         remedy = f"Name the PACS in {PREFIX}DESTINATIONS."
-        yield Finding("destinations", Level.WARN, "results stay here: none is set", remedy)
+        yield Check("destinations", Level.WARN, "results stay here: none is set", remedy)
     for destination in known:
         part = f"destination {destination.name}"
         try:
             open_peer(destination).echo()
         except DicomNodeError as error:
             remedy = "Check address, firewall, and that the PACS knows our AE title."
-            yield Finding(part, Level.FAIL, str(error), remedy)
+            yield Check(part, Level.FAIL, str(error), remedy)
         else:
-            yield Finding(part, Level.OK, "answers")
+            yield Check(part, Level.OK, "answers")
 
 
-_CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+_PARTS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "data folder": _data_folder,
     "database": _database,
     "broker": _broker,

@@ -1,14 +1,19 @@
 import socket
+from datetime import timedelta
 
 import pytest
 from pynetdicom import AE, evt
 from support.command import lungwatch
 
 from dicom_node.contexts import VERIFICATION
+from model.registry import Registry
 from worker.db import schema
-from worker.db.engine import Database
+from worker.db.engine import Database, now
+from worker.db.tables import Screening, Study
 from worker.demo.pacs import FolderPacs
 from worker.embedded.process import free_ports
+from worker.embedded.valkey import EmbeddedValkey
+from worker.lifecycle import Progress, ScreeningState, StudyState
 
 CLOSED = "redis://:hush@127.0.0.1:1/0"
 
@@ -39,17 +44,18 @@ def healthy(tmp_path, redis_url, pacs):
 
 def examine(settings):
     done = lungwatch("doctor", "--json", **settings)
-    return done.code, {finding["part"]: finding for finding in done.json}
+    return done.code, {check["part"]: check for check in done.json}
 
 
 def test_a_healthy_installation_has_no_fault(healthy):
-    code, findings = examine(healthy)
-    assert [part for part, finding in findings.items() if finding["level"] == "fail"] == []
+    code, checks = examine(healthy)
+    assert [part for part, check in checks.items() if check["level"] == "fail"] == []
     assert code == 0
-    assert findings["broker"]["level"] == "ok"
-    assert findings["database"]["level"] == "ok"
-    assert findings["model"]["message"].endswith("verified")
-    assert findings["destination DEMO_PACS"]["message"] == "answers"
+    assert checks["broker"]["level"] == "ok"
+    assert checks["database"]["level"] == "ok"
+    assert checks["model"]["message"].endswith("verified")
+    assert checks["destination DEMO_PACS"]["message"] == "answers"
+    assert checks["workers"]["message"] == "no screening waits; none was claimed"
 
 
 @pytest.mark.parametrize(
@@ -84,23 +90,70 @@ def test_a_healthy_installation_has_no_fault(healthy):
     ],
 )
 def test_each_fault_is_found_and_says_what_to_do(healthy, faults, levels):
-    code, findings = examine({**healthy, **faults})
-    assert {part: findings[part]["level"] for part in levels} == levels
-    assert all(findings[part]["remedy"] for part in levels)
+    code, checks = examine({**healthy, **faults})
+    assert {part: checks[part]["level"] for part in levels} == levels
+    assert all(checks[part]["remedy"] for part in levels)
     assert code == (1 if "fail" in levels.values() else 0)
-    assert "hush" not in str(findings)
+    assert "hush" not in str(checks)
 
 
 def test_a_database_without_schema_is_to_be_upgraded(healthy, postgresql_url):
-    code, findings = examine({**healthy, "database_url": postgresql_url})
+    code, checks = examine({**healthy, "database_url": postgresql_url})
     assert code == 1
-    assert findings["database"]["remedy"] == "Run `lungwatch db upgrade`."
+    assert checks["database"]["remedy"] == "Run `lungwatch db upgrade`."
 
 
 def test_a_new_installation_is_told_from_a_broken_one(tmp_path):
-    _, findings = examine({"data_dir": tmp_path / "new"})
-    assert findings["database"]["level"] == "warn"
-    assert not (tmp_path / "new" / "lungwatch.db").exists()
+    _, checks = examine({"data_dir": tmp_path / "new"})
+    assert checks["database"]["level"] == "warn"
+    assert checks["data folder"]["level"] == "warn"
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_embedded_broker_is_found_while_it_runs(healthy):
+    with EmbeddedValkey(healthy["data_dir"] / "broker") as broker:
+        _, checks = examine({**healthy, "broker_url": ""})
+        assert checks["broker"]["level"] == "ok"
+        assert str(broker.socket_path) in checks["broker"]["message"]
+    _, checks = examine({**healthy, "broker_url": ""})
+    assert checks["broker"]["level"] == "warn"
+
+
+@pytest.mark.parametrize(("minutes", "level"), [(3, "ok"), (25, "warn")])
+def test_a_study_that_no_worker_takes_is_told(healthy, minutes, level):
+    database = Database(f"sqlite:///{healthy['data_dir'] / 'lungwatch.db'}")
+    with database.transaction() as session:
+        queued = now(session) - timedelta(minutes=minutes)
+        session.add(
+            Study(
+                study_instance_uid="1.2.3",
+                state=StudyState.QUEUED,
+                reason=Progress.WAITING_FOR_WORKER,
+                created_at=queued,
+                updated_at=queued,
+                screenings=[
+                    Screening(
+                        revision=1,
+                        series_instance_uid="1.2.3.1",
+                        instances_digest="0" * 64,
+                        state=ScreeningState.QUEUED,
+                        created_at=queued,
+                        started_at=queued - timedelta(hours=4),
+                    )
+                ],
+            )
+        )
+    database.close()
+    _, checks = examine(healthy)
+    assert checks["workers"]["level"] == level
+    assert f"queued {minutes} min ago" in checks["workers"]["message"]
+    assert "claimed 4 h ago" in checks["workers"]["message"]
+
+
+def test_the_caution_of_the_model_is_told(healthy):
+    _, checks = examine(healthy)
+    assert checks["model caution"]["level"] == "warn"
+    assert checks["model caution"]["message"] == Registry().get().manifest.caution
 
 
 def test_our_own_listener_holds_the_port(healthy):
@@ -114,17 +167,17 @@ def test_our_own_listener_holds_the_port(healthy):
         block=False,
         evt_handlers=[(evt.EVT_C_ECHO, lambda event: callers.append(event.assoc) or 0)],
     )
-    code, findings = examine({**healthy, "listen_port": server.server_address[1]})
+    code, checks = examine({**healthy, "listen_port": server.server_address[1]})
     server.shutdown()
-    assert (code, findings["listener"]["level"]) == (0, "ok")
+    assert (code, checks["listener"]["level"]) == (0, "ok")
     assert len(callers) == 1
 
 
 def test_another_program_holds_the_port(healthy):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, findings = examine({**healthy, "listen_port": taken.getsockname()[1]})
-    assert (code, findings["listener"]["level"]) == (1, "fail")
-    assert "LUNGWATCH_LISTEN_PORT" in findings["listener"]["remedy"]
+        code, checks = examine({**healthy, "listen_port": taken.getsockname()[1]})
+    assert (code, checks["listener"]["level"]) == (1, "fail")
+    assert "LUNGWATCH_LISTEN_PORT" in checks["listener"]["remedy"]
 
 
 def test_a_wrong_setting_ends_the_examination(tmp_path):

@@ -14,49 +14,49 @@ from worker.cli.start import start_command
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.doctor import Finding
+    from worker.doctor import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(*, json: JsonOption = False) -> None:
-    """Examine settings, disk, database, broker, model, listener and destinations.
+    """Examine settings, disk, database, workers, broker, model, senders, listener, destinations.
 
     Exit code 0 without a FAIL, 3 for a wrong setting, else 1.
     """
-    findings, code = _examine()
+    checks, code = _examine()
     if json:
-        output.print_json([asdict(finding) for finding in findings])
+        output.print_json([asdict(check) for check in checks])
     else:
-        _print(findings)
+        _print(checks)
     if code is not ExitCode.OK:
         raise typer.Exit(code)
 
 
-def _examine() -> tuple[list[Finding], ExitCode]:
-    from worker.doctor import Finding, Level, examine
+def _examine() -> tuple[list[Check], ExitCode]:
+    from worker.doctor import Check, Level, examine
 
     try:
         settings = start_command()
     except SettingsError as error:
-        wrong = Finding("settings", Level.FAIL, str(error), "docs/settings.md lists all settings.")
+        wrong = Check("settings", Level.FAIL, str(error), "docs/settings.md lists all settings.")
         return [wrong], ExitCode.SETTINGS
-    findings = [Finding("settings", Level.OK, "all can be read")]
+    checks = [Check("settings", Level.OK, "all can be read")]
     with output.progress_bar("examining") as report:
-        findings += examine(settings, lambda part: report(part, None))
-    failed = any(finding.level is Level.FAIL for finding in findings)
-    return findings, ExitCode.FAILED if failed else ExitCode.OK
+        checks += examine(settings, lambda part: report(part, None))
+    failed = any(check.level is Level.FAIL for check in checks)
+    return checks, ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(checks: list[Check]) -> None:
     from rich.text import Text
 
     console = output.stdout()
-    for finding in findings:
-        level = finding.level.value
+    for check in checks:
+        level = check.level.value
         line = Text.assemble(
-            (f"{level.upper():4}", _COLOURS[level]), f"  {finding.part}: {finding.message}"
+            (f"{level.upper():4}", _COLOURS[level]), f"  {check.part}: {check.message}"
         )
         console.print(line, soft_wrap=True)
-        if finding.remedy:
-            console.print(Text(f"      {finding.remedy}", style="dim"), soft_wrap=True)
+        if check.remedy:
+            console.print(Text(f"      {check.remedy}", style="dim"), soft_wrap=True)

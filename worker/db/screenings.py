@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 
 from dicom_node.reasons import Reason
 from worker.db import events
@@ -20,6 +20,7 @@ from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -307,6 +308,18 @@ def mark_published(session: Session, screening_id: int) -> None:
     session.execute(
         update(Screening).where(Screening.id == screening_id).values(published_at=now(session))
     )
+
+
+def waiting_since(session: Session) -> datetime | None:
+    """Tell since when the study waits that waits for a worker longest, None where none does."""
+    return session.scalar(
+        select(func.min(Study.updated_at)).where(Study.state == StudyState.QUEUED)
+    )
+
+
+def last_claim(session: Session) -> datetime | None:
+    """Tell when a worker last took a screening, None where none ever did."""
+    return session.scalar(select(func.max(Screening.started_at)))
 
 
 def get(session: Session, screening_id: int) -> Screening:
