@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CARD = """# {title}
 
 **Known performance:** {caution}
+
 {performance}
 
 **Licence: {licence}**

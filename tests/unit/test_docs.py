@@ -1,4 +1,5 @@
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,13 @@ def test_readme_and_results_page_speak_of_the_shipped_network():
     assert manifest.caution in readme
     assert manifest.sha256 in (DOCS / "results" / "first-network.md").read_text()
     assert "](docs/results/first-network.md)" in readme
+
+
+def test_remarks_stay_for_the_weights_they_were_written_for():
+    bench = runpy.run_path(str(ROOT / "bench" / "first_network_p001.py"))
+    page = (DOCS / "results" / "first-network.md").read_text()
+    kept = bench["remarks_of"](page, Registry().get().manifest.sha256)
+    assert kept
+    assert page.endswith(kept)
+    assert "dropped" in bench["remarks_of"](page, "0" * 64)
+    assert bench["remarks_of"]("", "0" * 64) == ""

@@ -29,7 +29,8 @@ def list_(*, json: JsonOption = False) -> None:
         return
     columns = ["model", "sha256", "operating point", "licence", "caution"]
     keys = ("title", "sha256", "operating_point", "licence", "caution")
-    output.print_table("Model versions", columns, [[row[key] for key in keys] for row in rows])
+    shown = [row | {"sha256": row["sha256"][:12]} for row in rows]
+    output.print_table("Model versions", columns, [[row[key] for key in keys] for row in shown])
 
 
 @models_app.command("show")
@@ -56,7 +57,9 @@ def show(
     console = output.stdout()
     console.print(Panel(Text(entry.manifest.licence), title="LICENCE", style="bold red"))
     console.print(Panel(Text(entry.manifest.caution), title="CAUTION", style="bold red"))
-    facts = [(key.replace("_", " "), value) for key, value in _summary(entry).items()]
+    summary = _summary(entry)
+    del summary["licence"], summary["caution"]
+    facts = [(key.replace("_", " "), value) for key, value in summary.items()]
     output.print_table(entry.title, ["", ""], facts)
     console.print(Markdown(entry.model_card))
 
