@@ -135,6 +135,7 @@ def test_list_shows_every_state_with_its_reason_in_words(data):
     assert "gantry tilt" in done.stdout
     assert "a destination does not answer; tried again" in done.stdout
     assert "0.91 positive" in done.stdout
+    assert "COVID-19 probability, unverified" in done.stdout
     assert "[bold]markup[/bold]" in done.stdout
 
 
@@ -175,7 +176,15 @@ def test_the_patient_is_named_only_when_asked_for(data, command, form):
 def test_show_tells_series_result_deliveries_and_history(data):
     done = lungwatch("studies", "show", "1.2.840.4", data_dir=data)
     assert done.code == 0
-    for part in ("a localizer", "12.35 mL", "probability 0.910", "PACS", "study added"):
+    for part in (
+        "Result, unverified",
+        "Segments, unverified",
+        "a localizer",
+        "12.35 mL",
+        "probability 0.910",
+        "PACS",
+        "study added",
+    ):
         assert part in done.stdout
 
 

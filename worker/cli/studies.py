@@ -58,7 +58,14 @@ def list_(
     if json:
         output.print_json(rows)
         return
-    columns = ["id", "state", "why", "COVID-19 probability", "changed", "Study Instance UID"]
+    columns = [
+        "id",
+        "state",
+        "why",
+        "COVID-19 probability, unverified",
+        "changed",
+        "Study Instance UID",
+    ]
     columns += ["patient", "patient id"] if patient else []
     output.print_table(_count(len(rows), limit), columns, [_cells(row) for row in rows])
 

@@ -53,7 +53,7 @@ def print_result(document: dict[str, Any]) -> None:
         ("model", f"{model} (sha256 {document['model_sha256'][:12]})"),
         ("timings", ", ".join(f"{k} {v:.1f} s" for k, v in document["timings"].items())),
     ]
-    print_table("Result", ("", ""), facts)
+    print_table("Result, unverified", ("", ""), facts)
     rows = [
         (
             lesion["segment_number"],
@@ -68,7 +68,7 @@ def print_result(document: dict[str, Any]) -> None:
     ]
     if rows:
         columns = ("segment", "volume", "side", "diameter", "mean", "slices", "lesions")
-        print_table("Segments", columns, rows)
+        print_table("Segments, unverified", columns, rows)
 
 
 def print_decisions(document: dict[str, Any]) -> None:

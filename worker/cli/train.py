@@ -40,23 +40,24 @@ def train(
     from model.devices import configure_devices
     from model.errors import TrainingError
     from model.training import Trainer
-    from worker.cli.output import stderr
+    from worker.cli.output import progress_bar, stderr
     from worker.training_slices import read_training_slice
 
     settings = TrainingConfig.from_json(config.read_text()) if config else TrainingConfig()
     if (out / "last").exists() and not resume:
         raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
     configure_devices()
-    console = stderr()
-    console.print(f"Reading {data}", highlight=False, markup=False)
-    samples = load_samples(data, settings.network.input_size, read_training_slice)
-    trainer = Trainer(settings, samples, out, start_from or ())
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "data.sha256").write_text(manifest_digest(data) + "\n")
-    if resume:
-        trainer.resume()
-    state = trainer.run(lambda line: console.print(line, highlight=False, markup=False))
-    console.print(
+    with progress_bar("") as report:
+        report(f"reading {data}", None)
+        samples = load_samples(data, settings.network.input_size, read_training_slice)
+        trainer = Trainer(settings, samples, out, start_from or ())
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "data.sha256").write_text(manifest_digest(data) + "\n")
+        if resume:
+            trainer.resume()
+        steps = trainer.steps * settings.epochs
+        state = trainer.run(lambda line: report(line, trainer.state.step / steps))
+    stderr().print(
         f"Best score {state.best_score:.4f} in epoch {state.best_epoch}; weights: "
         f"{out / 'best.npz'}",
         highlight=False,
