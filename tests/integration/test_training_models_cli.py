@@ -30,6 +30,13 @@ def test_show_says_the_licence_first():
     assert "non-commercial" in done.stdout.splitlines()[1].lower()
 
 
+def test_list_and_show_tell_how_far_to_trust_a_network(shipped):
+    (row,) = lungwatch("model", "list", "--json").json
+    assert row["caution"] == shipped.manifest.caution
+    assert "caution" in lungwatch("model", "list").stdout
+    assert "CAUTION" in lungwatch("model", "show").stdout
+
+
 def test_an_absent_version_is_named_with_the_ones_there_are(shipped):
     done = lungwatch("model", "show", "absent-1")
     assert done.code == 8

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.config import NetworkConfig, TrainingConfig
-from model.dataset import load_samples
+from model.dataset import Source, load_samples
 from model.errors import ModelIntegrityError, RegistryError, TrainingError
 from model.inference import PredictionOptions, Predictor
 from model.registry import NOT_EVALUATED, Registry
@@ -159,6 +159,13 @@ def test_a_version_is_released_once(registry, finished, samples):
         release_run(
             finished[0], registry.roots[0], Identity("drawn", "1.0.0", ""), lambda _: samples
         )
+
+
+def test_a_release_needs_both_classes_to_be_calibrated(finished, samples, tmp_path):
+    without = [each for each in samples if each.source is not Source.COVID_CT]
+    with pytest.raises(RegistryError, match="slices of covid-ct with and without COVID-19"):
+        release_run(finished[0], tmp_path, Identity("drawn", "1.0.0", ""), lambda _: without)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_released_network_screens_a_volume_the_same_way_twice(registry):
