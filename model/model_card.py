@@ -44,8 +44,7 @@ windowed them), cropped to the lungs, stretched between its 1st and 99th percent
 {counts}
 
 {sources}
-- No series, and no slice of the studies the product is checked with, took part in training,
-  selection or calibration.
+- Training, selection and calibration read single slices and figures; no whole series took part.
 
 ## Training
 `{command}`, with the settings in `training.json` beside this card.
@@ -68,7 +67,7 @@ intercept {intercept:.3f}).
 A study's probability is the mean over the highest {top:.0%} of its slices with lung; operating
 point {point:.4f}. The share and the operating point (sensitivity at least {sensitivity}) were
 chosen on studies composed of {calibration_source} validation slices, since the data hold no whole
-studies but those kept for checking: {infected} of a study's slices come from one patient
+studies: {infected} of a study's slices come from one patient
 with COVID-19, the others, and all slices of a study without, from {others} patients without.
 AUC over composed studies by share:
 {shares}.
