@@ -75,19 +75,28 @@ def open_database(settings: Settings) -> Database:
         If its schema is not the one of this version.
     """
     from worker.db import schema
-    from worker.db.engine import Database
+    from worker.db.engine import Database, is_absent
 
-    database = Database(settings.resolved_database_url)
+    url = settings.resolved_database_url
+    if is_absent(url):
+        raise _schema_outdated(url, "empty", schema.expected_revision())
+    database = Database(url)
     status = schema.check(database.engine)
     if not status.up_to_date:
         database.close()
-        shown = database.engine.url.render_as_string(hide_password=True)
-        raise SchemaOutdatedError(
-            f"the schema of {shown} is {status.current or 'empty'}, this version needs "
-            f"{status.expected}: run `lungwatch db upgrade`, or, if that is not the service's "
-            f"database, set {PREFIX}DATABASE_URL or {PREFIX}DATA_DIR as the service has them"
-        )
+        changed = ", changed by hand" if status.drift else ""
+        raise _schema_outdated(url, f"{status.current or 'empty'}{changed}", status.expected)
     return database
+
+
+def _schema_outdated(url: str, current: str, expected: str) -> SchemaOutdatedError:
+    from sqlalchemy.engine import make_url
+
+    return SchemaOutdatedError(
+        f"the schema of {make_url(url).render_as_string(hide_password=True)} is {current}, this "
+        f"version needs {expected}: run `lungwatch db upgrade`, or, if that is not the service's "
+        f"database, set {PREFIX}DATABASE_URL or {PREFIX}DATA_DIR as the service has them"
+    )
 
 
 def listener_config(settings: Settings) -> ListenerConfig:

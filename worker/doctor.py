@@ -135,16 +135,15 @@ def _database(settings: Settings) -> Iterator[Check]:
     from sqlalchemy.exc import OperationalError
 
     from worker.db import schema
-    from worker.db.engine import Database
+    from worker.db.engine import Database, is_absent
 
     part, upgrade = "database", "Run `lungwatch db upgrade`."
-    url = make_url(settings.resolved_database_url)
-    shown = url.render_as_string(hide_password=True)
-    # Connecting would make the file: a doctor leaves nothing behind.
-    if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):  # noqa: PTH110 - no path where none is given
+    url = settings.resolved_database_url
+    shown = make_url(url).render_as_string(hide_password=True)
+    if is_absent(url):
         yield Check(part, Level.WARN, f"{shown} does not exist yet", upgrade)
         return
-    with closing(Database(settings.resolved_database_url)) as database:
+    with closing(Database(url)) as database:
         try:
             status = schema.check(database.engine)
         except OperationalError as error:

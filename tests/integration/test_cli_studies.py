@@ -293,6 +293,7 @@ def test_a_shell_without_the_services_destinations_requeues_nothing(tmp_path):
 def test_an_empty_database_is_named_with_the_settings_that_decide(tmp_path):
     done = lungwatch("studies", "list", data_dir=tmp_path)
     assert done.code == 9
+    assert list(tmp_path.iterdir()) == []
     for part in (str(tmp_path / "lungwatch.db"), "LUNGWATCH_DATA_DIR", "LUNGWATCH_DATABASE_URL"):
         assert part in done.stderr
 

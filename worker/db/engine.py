@@ -38,6 +38,12 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def is_absent(url: str) -> bool:
+    """Tell whether a URL names an SQLite file that is not there; connecting would make it."""
+    parsed = make_url(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or ".").is_file()
+
+
 def _prepare_sqlite_connection(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's object
     # The driver must not open transactions on its own: _begin_sqlite_transaction does.
     connection.isolation_level = None

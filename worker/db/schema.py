@@ -48,12 +48,17 @@ def check(engine: Engine) -> SchemaStatus:
     SchemaStatus
         Its ``drift`` names every difference between the database and the tables.
     """
-    expected = ScriptDirectory.from_config(_config()).get_current_head() or ""
+    expected = expected_revision()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         current = context.get_current_revision()
         drift = compare_metadata(context, Base.metadata) if current == expected else []
     return SchemaStatus(current, expected, tuple(str(difference) for difference in drift))
+
+
+def expected_revision() -> str:
+    """Give the revision this version of the product needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
 def _config() -> Config:
