@@ -146,7 +146,7 @@ class FolderScreening:
         settings = self._settings
         return ResultContext(
             identity=identity,
-            model=bootstrap.registry(settings).get(settings.model or "").model_version,
+            model=bootstrap.chosen_model(settings).model_version,
             created_at=datetime.now(ZoneInfo(settings.timezone)),
             equipment=bootstrap.equipment(settings),
             uid_root=settings.uid_root,
