@@ -83,3 +83,12 @@ def test_failed_start_shows_the_log(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServiceError, match="appendonlydir"):
         server.start()
     assert not server.running
+
+
+def test_a_long_temporary_folder_is_no_obstacle(tmp_path, monkeypatch):
+    deep = tmp_path / ("a-folder-with-a-long-name-" * 5)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with EmbeddedValkey(deep / "broker") as server:
+        assert server.running
+        assert deep not in server.socket_path.parents

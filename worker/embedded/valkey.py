@@ -34,7 +34,7 @@ class EmbeddedValkey:
     Attributes
     ----------
     socket_path
-        The unix socket. In `data_dir`, or in the temporary folder where that path is too long.
+        The unix socket. In `data_dir`, or in a temporary folder where that path is too long.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -123,8 +123,12 @@ class EmbeddedValkey:
 
 
 def _socket_path(data_dir: Path) -> Path:
-    wanted = data_dir / "valkey.sock"
-    if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_PATH:
-        return wanted
+    """Give a path that a socket may have: in the data folder, or in a folder with a short name."""
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"lungwatch-{os.getuid()}-{digest}.sock"
+    elsewhere = f"lungwatch-{os.getuid()}-{digest}.sock"
+    wanted = data_dir / "valkey.sock"
+    for path in (wanted, Path(tempfile.gettempdir()) / elsewhere):
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+    # The temporary folder may be anywhere (TMPDIR); this one every system has.
+    return Path("/tmp") / elsewhere  # noqa: S108 - the name is ours alone, the folder is sticky
