@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dicom_node.reader import read_ct_series
+from model.evaluation.metrics import bootstrap_interval, roc_auc
 from model.inference import Predictor
 from model.lungs import Side, find_lungs
-from model.metrics import bootstrap_interval, roc_auc
 from model.registry import Registry
 
 if TYPE_CHECKING:

@@ -192,7 +192,7 @@ class TrainingConfig(_JsonConfig):
         images without a mask give no segmentation loss.
     source_shares
         Pairs of (source/class, share) that a training epoch draws from; empty means the data as
-        they are. A group is named as in `model.dataset.Sample.group`.
+        they are. A group is named as in `model.data.dataset.Sample.group`.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)

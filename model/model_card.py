@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.calibration import INFECTED_SHARES, OTHER_PATIENTS
-from model.dataset import Source, Split
-from model.measures import COMPOSED_STUDIES
+from model.data.dataset import Source, Split
+from model.evaluation.calibration import INFECTED_SHARES, OTHER_PATIENTS
+from model.evaluation.measures import COMPOSED_STUDIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from model.dataset import Sample
-    from model.measures import Measure
+    from model.data.dataset import Sample
+    from model.evaluation.measures import Measure
     from model.registry import Manifest
 
 _CARD = """# {title}

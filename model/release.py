@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.calibration import (
+from model.config import Task, TrainingConfig
+from model.data.dataset import Source, Split
+from model.errors import RegistryError
+from model.evaluation.calibration import (
     SENSITIVITY_TARGET,
     ComposedStudies,
     choose_operating_point,
@@ -16,10 +19,7 @@ from model.calibration import (
     compose_studies,
     fit_platt,
 )
-from model.config import Task, TrainingConfig
-from model.dataset import Source, Split
-from model.errors import RegistryError
-from model.measures import COMPOSED_STUDIES, Measure, measure_slices
+from model.evaluation.measures import COMPOSED_STUDIES, Measure, measure_slices
 from model.model_card import CardFacts, write_card
 from model.registry import (
     CARD_FILE,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model.dataset import Sample
+    from model.data.dataset import Sample
     from model.pooling import Calibration, Pooling
 
 LESION_THRESHOLD = 0.5
@@ -99,7 +99,7 @@ def release_run(
     Parameters
     ----------
     run
-        Folder of a `model.training.Trainer`.
+        Folder of a `model.training.trainer.Trainer`.
     registry
         Folder that gets the version folder ``name-version``.
     identity
@@ -205,7 +205,7 @@ def _manifest(
 def _outputs(run: _Run, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
     # TensorFlow takes seconds to import; a refused release need not wait for it.
     from model.network import build_network  # noqa: PLC0415
-    from model.validation import predict_samples  # noqa: PLC0415
+    from model.training.validation import predict_samples  # noqa: PLC0415
     from model.weights_file import load_weights  # noqa: PLC0415
 
     network = build_network(run.config.network)

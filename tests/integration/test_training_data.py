@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.dataset import Source, Split, load_samples
+from model.data.dataset import Source, Split, load_samples
 from worker.training_slices import read_training_slice
 
 

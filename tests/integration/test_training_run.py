@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from model.config import NetworkConfig, TrainingConfig
-from model.dataset import Source, load_samples
+from model.data.dataset import Source, load_samples
 from model.errors import ModelIntegrityError, RegistryError, TrainingError
 from model.inference import PredictionOptions, Predictor
 from model.registry import NOT_EVALUATED, Registry
 from model.release import Identity, release_run
-from model.training import Trainer
+from model.training.trainer import Trainer
 from model.volume import CtVolume
 
 NETWORK = NetworkConfig(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.dataset import (
+from model.data.dataset import (
     Source,
     Split,
     hash_share,

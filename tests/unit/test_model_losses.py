@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.config import Task
-from model.losses import (
+from model.training.losses import (
     Targets,
     classification_loss,
     dice_loss,

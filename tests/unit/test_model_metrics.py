@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from model.metrics import bootstrap_interval, dice, roc_auc, sensitivity, specificity
+from model.evaluation.metrics import bootstrap_interval, dice, roc_auc, sensitivity, specificity
 
 
 def test_dice():

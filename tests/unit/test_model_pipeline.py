@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from model.augmentation import augment
 from model.config import AugmentationConfig, NetworkConfig, TrainingConfig
-from model.dataset import Sample, Source, Split
+from model.data.dataset import Sample, Source, Split
 from model.errors import DatasetError
-from model.pipeline import draw_epoch, epoch_steps, make_batch, training_batches
+from model.training.augmentation import augment
+from model.training.pipeline import draw_epoch, epoch_steps, make_batch, training_batches
 
 NONE = AugmentationConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 

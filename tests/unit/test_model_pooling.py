@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from model.calibration import (
+from model.errors import ConfigError
+from model.evaluation.calibration import (
     choose_operating_point,
     choose_pooling,
     compose_studies,
     fit_platt,
 )
-from model.errors import ConfigError
-from model.metrics import roc_auc
+from model.evaluation.metrics import roc_auc
 from model.pooling import Calibration, Pooling
 
 

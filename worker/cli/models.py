@@ -84,7 +84,7 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     ] = "",
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
-    from model.dataset import load_samples
+    from model.data.dataset import load_samples
     from model.release import Identity, release_run
     from worker.training_slices import read_training_slice
 

@@ -36,10 +36,10 @@ def train(
 ) -> None:
     """Train a network: seeded, stopped by its validation score, resumable after each epoch."""
     from model.config import TrainingConfig
-    from model.dataset import load_samples, manifest_digest
+    from model.data.dataset import load_samples, manifest_digest
     from model.devices import configure_devices
     from model.errors import TrainingError
-    from model.training import Trainer
+    from model.training.trainer import Trainer
     from worker.cli.output import progress_bar, stderr
     from worker.training_slices import read_training_slice
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from model.augmentation import augment
 from model.errors import DatasetError
+from model.training.augmentation import augment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.config import TrainingConfig
-    from model.dataset import Sample
+    from model.data.dataset import Sample
 
     Batch = tuple[NDArray[np.float32], ...]
 
@@ -82,7 +82,7 @@ def make_batch(
     config: TrainingConfig,
     generator: np.random.Generator | None = None,
 ) -> Batch:
-    """Stack samples into image, mask, has_mask, covid, has_class; see `model.losses.Targets`.
+    """Stack samples into image, mask, has_mask, covid, has_class; see `model.training.losses.Targets`.
 
     Parameters
     ----------

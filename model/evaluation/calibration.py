@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize
 
-from model.metrics import roc_auc
+from model.evaluation.metrics import roc_auc
 from model.pooling import Calibration, Pooling
 
 if TYPE_CHECKING:

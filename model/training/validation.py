@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.config import Task
-from model.dataset import Source
-from model.metrics import dice, roc_auc
+from model.data.dataset import Source
+from model.evaluation.metrics import dice, roc_auc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
-    from model.dataset import Sample
+    from model.data.dataset import Sample
 
 BATCH_SIZE = 8
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.dataset import Source
-from model.metrics import bootstrap_interval, dice, roc_auc
+from model.data.dataset import Source
+from model.evaluation.metrics import bootstrap_interval, dice, roc_auc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from model.dataset import Sample
+    from model.data.dataset import Sample
 
 COMPOSED_STUDIES = "composed studies"
 

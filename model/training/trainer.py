@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import Schedule, Task
-from model.dataset import Split
+from model.data.dataset import Split
 from model.errors import TrainingError
-from model.losses import Targets, multitask_losses
 from model.network import build_network, split_network
-from model.pipeline import epoch_steps, training_batches
-from model.validation import validate
+from model.training.checkpoint import load_checkpoint, save_checkpoint
+from model.training.losses import Targets, multitask_losses
+from model.training.pipeline import epoch_steps, training_batches
+from model.training.validation import validate
 from model.weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.config import TrainingConfig
-    from model.dataset import Sample
+    from model.data.dataset import Sample
 
 
 @dataclass
