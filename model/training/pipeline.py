@@ -82,7 +82,7 @@ def make_batch(
     config: TrainingConfig,
     generator: np.random.Generator | None = None,
 ) -> Batch:
-    """Stack samples into image, mask, has_mask, covid, has_class; see `model.training.losses.Targets`.
+    """Stack samples into image, mask, has_mask, covid, has_class: the fields of `Targets`.
 
     Parameters
     ----------

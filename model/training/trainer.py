@@ -15,11 +15,11 @@ import tensorflow as tf
 from model.config import Schedule, Task
 from model.data.dataset import Split
 from model.errors import TrainingError
+from model.evaluation.validation import validate
 from model.network import build_network, split_network
 from model.training.checkpoint import load_checkpoint, save_checkpoint
 from model.training.losses import Targets, multitask_losses
 from model.training.pipeline import epoch_steps, training_batches
-from model.training.validation import validate
 from model.weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
