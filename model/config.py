@@ -18,6 +18,35 @@ class Task(StrEnum):
     CLASSIFICATION = "classification"
 
 
+class Architecture(StrEnum):
+    """Kind of network; all but the first are what the paper measures itself against."""
+
+    MULTITASK = "multitask"
+    CNN8 = "cnn8"
+    RESNET50 = "resnet50"
+    INCEPTION_V3 = "inception_v3"
+    INCEPTION_RESNET_V2 = "inception_resnet_v2"
+    VGG16 = "vgg16"
+    DENSENET169 = "densenet169"
+    FOUR_CLASS_CNN = "four_class_cnn"
+    CAPSULE = "capsule"
+    TWO_STAGE = "two_stage"
+    UNET_PLUS_PLUS = "unet_plus_plus"
+    UNET_PLUS_PLUS_3D = "unet_plus_plus_3d"
+
+
+SEGMENTING = frozenset({Architecture.UNET_PLUS_PLUS, Architecture.UNET_PLUS_PLUS_3D})
+
+
+def possible_tasks(architecture: Architecture) -> tuple[Task, ...]:
+    """Return the tasks a kind of network can have a branch for."""
+    if architecture is Architecture.MULTITASK:
+        return tuple(Task)
+    if architecture is Architecture.TWO_STAGE:
+        return (Task.SEGMENTATION, Task.CLASSIFICATION)
+    return (Task.SEGMENTATION,) if architecture in SEGMENTING else (Task.CLASSIFICATION,)
+
+
 class Normalisation(StrEnum):
     """What follows each convolution before its activation; the paper has nothing there."""
 
@@ -95,6 +124,12 @@ class NetworkConfig(_JsonConfig):
         Maps of the classifier's convolution and widths of its dense layers.
     dropout
         Dropout rate behind each dense layer of the classifier.
+    architecture
+        Kind of network; `base_filters`, `classifier_filters` and `classifier_units` shape those
+        that have such parts, and are ignored by those of one published size.
+    imagenet_weights
+        Local file with ImageNet weights to start from (see `model.baselines.transfer`); empty:
+        random ones. Nothing is ever downloaded.
     """
 
     input_size: int = 256
@@ -104,8 +139,11 @@ class NetworkConfig(_JsonConfig):
     classifier_filters: int = 128
     classifier_units: tuple[int, ...] = (128, 64)
     dropout: float = 0.5
+    architecture: Architecture = Architecture.MULTITASK
+    imagenet_weights: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "architecture", Architecture(self.architecture))
         chosen = {Task(task) for task in self.tasks}
         object.__setattr__(self, "tasks", tuple(task for task in Task if task in chosen))
         object.__setattr__(self, "normalisation", Normalisation(self.normalisation))
@@ -116,6 +154,12 @@ class NetworkConfig(_JsonConfig):
         )
         _require(self.base_filters >= 1, f"base_filters must be positive, not {self.base_filters}")
         _require(bool(self.tasks), "tasks must name at least one task")
+        able = possible_tasks(self.architecture)
+        _require(
+            set(self.tasks) <= set(able),
+            f"{self.architecture} has the tasks {', '.join(able)} only, "
+            f"not {', '.join(task for task in self.tasks if task not in able)}",
+        )
         _require(
             self.classifier_filters >= 1 and all(units >= 1 for units in self.classifier_units),
             "classifier_filters and classifier_units must be positive",
@@ -190,6 +234,9 @@ class TrainingConfig(_JsonConfig):
     empty_mask_sources
         Sources whose non-COVID images count as images with an empty lesion mask; all other
         images without a mask give no segmentation loss.
+    paste_shares
+        Pairs of (source, share): so many of the source's images without COVID-19 get lesions of
+        other images pasted into them, and count as COVID-19 with those lesions.
     source_shares
         Pairs of (source/class, share) that a training epoch draws from; empty means the data as
         they are. A group is named as in `model.data.dataset.Sample.group`.
@@ -209,6 +256,7 @@ class TrainingConfig(_JsonConfig):
     segmentation_warm_up_steps: int = 0
     reconstruction_samples: int = 0
     empty_mask_sources: tuple[str, ...] = ()
+    paste_shares: tuple[tuple[str, float], ...] = ()
     source_shares: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -220,8 +268,10 @@ class TrainingConfig(_JsonConfig):
             )
         object.__setattr__(self, "schedule", Schedule(self.schedule))
         object.__setattr__(self, "empty_mask_sources", tuple(self.empty_mask_sources))
-        shares = tuple((str(group), float(share)) for group, share in self.source_shares)
-        object.__setattr__(self, "source_shares", shares)
+        for name in ("paste_shares", "source_shares"):
+            shares = tuple((str(key), float(share)) for key, share in getattr(self, name))
+            object.__setattr__(self, name, shares)
+            _require(all(share >= 0 for _, share in shares), f"{name} must not be negative")
         for name in ("batch_size", "epochs", "patience"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in (
@@ -233,4 +283,3 @@ class TrainingConfig(_JsonConfig):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
         _require(self.learning_rate > 0, "learning_rate must be positive")
         _require(0 <= self.averaging < 1, "averaging must lie in [0, 1)")
-        _require(all(share >= 0 for _, share in shares), "source_shares must not be negative")

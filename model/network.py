@@ -125,7 +125,7 @@ def _decoder(
         for number in (1, 2):
             tensor = _convolution(tensor, filters, 3, f"{prefix}_conv_{number}", config)
     tensor = _convolution(tensor, 2, 3, f"{part}_maps", config)
-    return layers.Conv2D(1, 1, activation=activation, name=part)(tensor)
+    return layers.Conv2D(1, 1, activation=activation, dtype="float32", name=part)(tensor)
 
 
 def _classifier(tensor: keras.KerasTensor, config: NetworkConfig) -> keras.KerasTensor:
@@ -137,4 +137,4 @@ def _classifier(tensor: keras.KerasTensor, config: NetworkConfig) -> keras.Keras
         name = f"classification_dense_{number}"
         tensor = layers.Dense(units, activation="elu", name=name)(tensor)
         tensor = layers.Dropout(config.dropout, name=f"classification_dropout_{number}")(tensor)
-    return layers.Dense(1, activation="sigmoid", name="classification")(tensor)
+    return layers.Dense(1, activation="sigmoid", dtype="float32", name="classification")(tensor)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from model.errors import DatasetError
 from model.training.augmentation import augment
+from model.training.lesion_pasting import paste_lesions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,6 +82,7 @@ def make_batch(
     samples: Sequence[Sample],
     config: TrainingConfig,
     generator: np.random.Generator | None = None,
+    donors: Sequence[Sample] = (),
 ) -> Batch:
     """Stack samples into image, mask, has_mask, covid, has_class: the fields of `Targets`.
 
@@ -92,22 +94,32 @@ def make_batch(
         Gives the augmentation and the sources whose non-COVID images have an empty mask.
     generator
         Source of randomness for the augmentation; None leaves the images as they are.
+    donors
+        Samples with lesions, which `TrainingConfig.paste_shares` lays into other images.
     """
-    images, masks, has_mask = [], [], []
+    paste_shares = dict(config.paste_shares) if generator is not None and donors else {}
+    images, masks, has_mask, covid = [], [], [], []
     for sample in samples:
-        image, mask = sample.image, sample.mask
+        image, mask, infected = sample.image, sample.mask, bool(sample.covid)
         if mask is None and sample.covid is False and sample.source in config.empty_mask_sources:
             mask = np.zeros(image.shape, np.bool_)
+        share = paste_shares.get(sample.source, 0.0) if sample.covid is False else 0.0
+        if generator is not None and share and generator.random() < share:
+            pasted = paste_lesions(image, list(donors), generator)
+            if pasted is not None:
+                image, mask = pasted
+                infected = True
         if generator is not None:
             image, mask = augment(image, mask, config.augmentation, generator)
         images.append(image)
+        covid.append(infected)
         has_mask.append(mask is not None)
         masks.append(np.zeros(image.shape, np.bool_) if mask is None else mask)
     return (
         np.stack(images)[..., None].astype(np.float32),
         np.stack(masks)[..., None].astype(np.float32),
         np.array(has_mask, np.float32),
-        np.array([bool(sample.covid) for sample in samples], np.float32),
+        np.array(covid, np.float32),
         np.array([sample.covid is not None for sample in samples], np.float32),
     )
 
@@ -116,11 +128,12 @@ def training_batches(
     samples: Sequence[Sample], config: TrainingConfig, epoch: int
 ) -> tf.data.Dataset:
     """Return one epoch of augmented batches, made ahead of the training step."""
+    donors = [sample for sample in samples if sample.mask is not None and sample.mask.any()]
 
     def generate() -> Iterator[Batch]:
         generator = np.random.default_rng((config.seed, epoch, 1))
         for indices in draw_epoch(samples, config, epoch):
-            yield make_batch([samples[index] for index in indices], config, generator)
+            yield make_batch([samples[index] for index in indices], config, generator, donors)
 
     size = config.network.input_size
     plane = tf.TensorSpec((None, size, size, 1), tf.float32)
