@@ -27,3 +27,7 @@ class SchemaOutdatedError(WorkerError):
 
 class FolderError(WorkerError):
     """A folder that does not hold the files of exactly one study."""
+
+
+class ReviewError(WorkerError):
+    """A review that cannot be recorded; the message says what it contradicts."""

@@ -100,6 +100,15 @@ class DeliveryState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class TrainingState(StrEnum):
+    """Where one run of `lungwatch retrain` in the training queue stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
 STUDY_STATE_OF: dict[ScreeningState, StudyState] = {
     ScreeningState.QUEUED: StudyState.QUEUED,
     ScreeningState.RUNNING: StudyState.SCREENING,

@@ -10,6 +10,7 @@ from model.errors import ConfigError, ModelError, NoLungError, RegistryError
 from worker.errors import (
     FolderError,
     NotFoundError,
+    ReviewError,
     SchemaOutdatedError,
     SettingsError,
     TransitionError,
@@ -56,6 +57,7 @@ _OURS: tuple[tuple[type[Exception], ExitCode], ...] = (
     (NotFoundError, ExitCode.NOT_FOUND),
     (PeerUnavailableError, ExitCode.UNAVAILABLE),
     (TransitionError, ExitCode.STATE),
+    (ReviewError, ExitCode.STATE),
     (SchemaOutdatedError, ExitCode.SCHEMA),
     (RegistryError, ExitCode.MODEL),
     (ModelError, ExitCode.FAILED),

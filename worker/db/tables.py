@@ -21,19 +21,20 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from worker.db.types import UtcDateTime
-from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+from worker.judgement import Lesions, RejectReason, ReviewDecision
+from worker.lifecycle import DeliveryState, PromotionAction, ScreeningState, StudyState, TrainingState
 
 Uid = String(64)
 Digest = String(64)
 
 
-def _coded(codes: type[StrEnum]) -> Enum:
+def _coded(codes: type[StrEnum], length: int = 16) -> Enum:
     # As text, without a constraint: a new code then needs no migration.
     return Enum(
         codes,
         native_enum=False,
         create_constraint=False,
-        length=16,
+        length=length,
         values_callable=lambda members: [member.value for member in members],
     )
 
@@ -130,15 +131,59 @@ class Series(Base):
 
 
 class ModelVersionRow(Base):
-    """A model version that has screened here."""
+    """A model version that was registered or has screened here.
+
+    `manifest_sha256` is that of its manifest when it was registered: calibration and thresholds
+    belong to a version as its weights do.
+    """
 
     __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("name", "version", "sha256"),)
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     name: Mapped[str] = mapped_column(String(128))
     version: Mapped[str] = mapped_column(String(64))
-    sha256: Mapped[str] = mapped_column(Digest, unique=True)
-    first_used_at: Mapped[datetime]
+    sha256: Mapped[str] = mapped_column(Digest)
+    manifest_sha256: Mapped[str | None] = mapped_column(Digest)
+    registered_at: Mapped[datetime | None]
+    first_used_at: Mapped[datetime | None]
+
+
+class LockedTestSet(Base):
+    """What the locked test set was when it was locked; the latest row is in force."""
+
+    __tablename__ = "test_sets"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    locked_at: Mapped[datetime]
+    locked_by: Mapped[str] = mapped_column(Text)
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Digest)
+    images: Mapped[int]
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class Promotion(Base):
+    """One change of the version in use; the database itself refuses to change or delete it.
+
+    `number` counts up without a gap: of two people who promote at the same time one is refused.
+    """
+
+    __tablename__ = "promotions"
+
+    number: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    action: Mapped[PromotionAction] = mapped_column(_coded(PromotionAction))
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    previous_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    who: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    overridden: Mapped[bool]
+    test_set_id: Mapped[int | None] = mapped_column(ForeignKey("test_sets.id"))
+    comparison: Mapped[dict[str, Any] | None]
+
+    model_version: Mapped[ModelVersionRow] = relationship(foreign_keys=[model_version_id])
+    previous: Mapped[ModelVersionRow] = relationship(foreign_keys=[previous_id])
 
 
 class Screening(Base):
@@ -237,3 +282,52 @@ class Event(Base):
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
     event: Mapped[str] = mapped_column(String(64))
     detail: Mapped[dict[str, Any]]
+
+
+class Review(Base):
+    """A radiologist's judgement of one result; append-only, the newest of a study counts.
+
+    `covid` and `lesions` are the label that follows from it. The segmentation is a copy of its
+    own in the reviews folder: the corrected one, or for an accepted result the network's.
+    """
+
+    __tablename__ = "reviews"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    reviewed_at: Mapped[datetime]
+    reviewer: Mapped[str] = mapped_column(String(128))
+    decision: Mapped[ReviewDecision] = mapped_column(_coded(ReviewDecision))
+    reason: Mapped[RejectReason | None] = mapped_column(_coded(RejectReason, length=32))
+    covid: Mapped[bool | None]
+    lesions: Mapped[Lesions] = mapped_column(_coded(Lesions))
+    segmentation_path: Mapped[str | None] = mapped_column(Text)
+    segmentation_sha256: Mapped[str | None] = mapped_column(Digest)
+    note: Mapped[str] = mapped_column(Text, default="")
+
+    study: Mapped[Study] = relationship()
+    screening: Mapped[Screening] = relationship()
+
+
+class TrainingRun(Base):
+    """A retraining that was asked of the training queue: its lease, stage and end.
+
+    `attempts` counts claims and is the fencing token, as in `Screening`.
+    """
+
+    __tablename__ = "training_runs"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    state: Mapped[TrainingState] = mapped_column(_coded(TrainingState))
+    folder: Mapped[str] = mapped_column(Text, unique=True)
+    request: Mapped[dict[str, Any]]
+    stage: Mapped[str] = mapped_column(Text, default="")
+    detail: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    claimed_by: Mapped[str] = mapped_column(Text, default="")
+    lease_expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    candidate_sha256: Mapped[str | None] = mapped_column(Digest)
