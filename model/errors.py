@@ -31,3 +31,7 @@ class DatasetError(ModelError):
 
 class TrainingError(ModelError):
     """A training run that must not go on, for instance after a loss that is not a number."""
+
+
+class EvaluationError(ModelError):
+    """A network or data that cannot be measured, or a document that holds no evaluation."""
