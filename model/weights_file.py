@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.errors import RegistryError
+from model.files import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +24,10 @@ CLASSIFIER_SHIFT = "classification_conv_norm/beta"
 
 
 def save_weights(network: keras.Model, path: Path) -> None:
-    """Write every variable of a network under ``layer/variable``."""
+    """Write every variable of a network under ``layer/variable``, whole or not at all."""
     arrays = {name: np.asarray(variable) for name, variable in _named(network)}
-    np.savez(path, allow_pickle=False, **arrays)
+    with replaced(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def load_weights(network: keras.Model, *paths: Path) -> None:

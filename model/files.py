@@ -1,0 +1,52 @@
+"""Writing files that are whole or not there at all, whatever stops the process meanwhile."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, and put it in the place of `path` once it is on disk.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace; its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        A file of the same folder and suffix. If the block raises, it is removed and `path` stays
+        as it was. Temporary file, fsync, rename, fsync of the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it is whole and on disk, or unchanged."""
+    with replaced(path) as temporary:
+        temporary.write_text(text)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
