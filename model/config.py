@@ -61,6 +61,14 @@ class Schedule(StrEnum):
     COSINE = "cosine"
 
 
+class Precision(StrEnum):
+    """Arithmetic of a training step; weights, outputs and losses are float32 in each."""
+
+    FLOAT32 = "float32"
+    MIXED_BFLOAT16 = "mixed_bfloat16"
+    MIXED_FLOAT16 = "mixed_float16"
+
+
 class _JsonConfig:
     """JSON round trip with unknown names refused, so that a misspelt setting is not ignored."""
 
@@ -240,6 +248,17 @@ class TrainingConfig(_JsonConfig):
     source_shares
         Pairs of (source/class, share) that a training epoch draws from; empty means the data as
         they are. A group is named as in `model.data.dataset.Sample.group`.
+    precision
+        Arithmetic of a step. bfloat16 pays on GPUs and on CPUs with AMX; float16, whose loss is
+        scaled, on GPUs alone.
+    label_smoothing
+        How far each class is moved towards 0.5 in the classification loss; 0 is off.
+    weight_decay
+        Decoupled decay of all weights but biases and normalisation (AdamW); 0 is off.
+    gradient_clip
+        Largest norm of all gradients together; longer ones are scaled down to it; 0 is off.
+    checkpoint_steps
+        Steps between checkpoints within an epoch; 0 means one after each epoch only.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -258,6 +277,11 @@ class TrainingConfig(_JsonConfig):
     empty_mask_sources: tuple[str, ...] = ()
     paste_shares: tuple[tuple[str, float], ...] = ()
     source_shares: tuple[tuple[str, float], ...] = ()
+    precision: Precision = Precision.FLOAT32
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 0.0
+    checkpoint_steps: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.network, dict):
@@ -267,6 +291,7 @@ class TrainingConfig(_JsonConfig):
                 self, "augmentation", AugmentationConfig.from_dict(self.augmentation)
             )
         object.__setattr__(self, "schedule", Schedule(self.schedule))
+        object.__setattr__(self, "precision", Precision(self.precision))
         object.__setattr__(self, "empty_mask_sources", tuple(self.empty_mask_sources))
         for name in ("paste_shares", "source_shares"):
             shares = tuple((str(key), float(share)) for key, share in getattr(self, name))
@@ -279,7 +304,11 @@ class TrainingConfig(_JsonConfig):
             "segmentation_warm_up_steps",
             "reconstruction_samples",
             "dice_smoothing",
+            "weight_decay",
+            "gradient_clip",
+            "checkpoint_steps",
         ):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
         _require(self.learning_rate > 0, "learning_rate must be positive")
         _require(0 <= self.averaging < 1, "averaging must lie in [0, 1)")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)")

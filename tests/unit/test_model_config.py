@@ -6,6 +6,7 @@ from model.config import (
     AugmentationConfig,
     NetworkConfig,
     Normalisation,
+    Precision,
     Schedule,
     Task,
     TrainingConfig,
@@ -22,6 +23,8 @@ def test_defaults_are_the_papers():
     assert config.network.dropout == 0.5
     assert (config.batch_size, config.learning_rate) == (4, 1e-4)
     assert (config.epochs, config.patience) == (500, 35)
+    assert config.precision is Precision.FLOAT32
+    assert config.label_smoothing == config.weight_decay == config.gradient_clip == 0
 
 
 def test_json_round_trip_keeps_every_setting():
@@ -51,6 +54,11 @@ def test_order_of_tasks_does_not_make_another_network():
         ('{"network": {"tasks": ["detection"]}}', "detection"),
         ('{"network": {"normalisation": "group"}}', "group"),
         ('{"learning_rate": 0}', "learning_rate"),
+        ('{"precision": "float8"}', "float8"),
+        ('{"label_smoothing": 1}', "label_smoothing"),
+        ('{"weight_decay": -1}', "weight_decay"),
+        ('{"gradient_clip": -1}', "gradient_clip"),
+        ('{"checkpoint_steps": -1}', "checkpoint_steps"),
         ('{"batch_size": 0}', "batch_size"),
         ('{"batch_size": "four"}', "TrainingConfig"),
         ('{"augmentation": {"noise": -1}}', "noise"),
