@@ -47,6 +47,15 @@ class Manifest:
         The command that made them.
     caution
         One sentence on how far the network can be trusted, for whoever chooses or runs it.
+    slice_operating_point
+        Threshold on the calibrated probability of a single slice or figure; None in versions
+        that were released before there was one.
+    data_sha256
+        SHA-256 of the data manifest whose validation part chose calibration, pooling and
+        operating points; empty where that was not recorded.
+    precision
+        Floating-point type the weights are stored in: ``float32``, or ``float16`` where they were
+        rounded.
     """
 
     name: str
@@ -61,6 +70,9 @@ class Manifest:
     data: str
     training_command: str = ""
     caution: str = NOT_EVALUATED
+    slice_operating_point: float | None = None
+    data_sha256: str = ""
+    precision: str = "float32"
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""
