@@ -31,3 +31,7 @@ class FolderError(WorkerError):
 
 class ReviewError(WorkerError):
     """A review that cannot be recorded; the message says what it contradicts."""
+
+
+class PromotionError(WorkerError):
+    """A model version that may not come into use; the message says why and what would let it."""

@@ -91,6 +91,21 @@ class ScreeningState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class PromotionAction(StrEnum):
+    """How another model version came into use."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+class ModelState(StrEnum):
+    """Where a model version stands in an installation."""
+
+    CURRENT = "current"
+    CANDIDATE = "candidate"
+    RETIRED = "retired"
+
+
 class DeliveryState(StrEnum):
     """Where one object stands on its way to one destination."""
 

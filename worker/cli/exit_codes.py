@@ -10,6 +10,7 @@ from model.errors import ConfigError, ModelError, NoLungError, RegistryError
 from worker.errors import (
     FolderError,
     NotFoundError,
+    PromotionError,
     ReviewError,
     SchemaOutdatedError,
     SettingsError,
@@ -30,6 +31,7 @@ class ExitCode(IntEnum):
     STATE = 7
     MODEL = 8
     SCHEMA = 9
+    PROMOTION = 10
     INTERRUPTED = 130
 
 
@@ -44,6 +46,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.STATE: "The state of the study does not allow it.",
     ExitCode.MODEL: "The model version is absent, ambiguous, damaged or cannot be used.",
     ExitCode.SCHEMA: "The database's schema is not this version's: run `lungwatch db upgrade`.",
+    ExitCode.PROMOTION: "A model version may not come into use; the message says why.",
     ExitCode.INTERRUPTED: "Stopped by Ctrl-C.",
 }
 
@@ -57,6 +60,7 @@ _OURS: tuple[tuple[type[Exception], ExitCode], ...] = (
     (NotFoundError, ExitCode.NOT_FOUND),
     (PeerUnavailableError, ExitCode.UNAVAILABLE),
     (TransitionError, ExitCode.STATE),
+    (PromotionError, ExitCode.PROMOTION),
     (ReviewError, ExitCode.STATE),
     (SchemaOutdatedError, ExitCode.SCHEMA),
     (RegistryError, ExitCode.MODEL),

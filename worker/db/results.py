@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from dicom_node.provenance import PredecessorReport
-from worker.db import deliveries, events, screenings
-from worker.db.engine import now
-from worker.db.tables import FindingRow, ModelVersionRow, Screening
+from worker.db import deliveries, events, model_versions, screenings
+from worker.db.tables import FindingRow, Screening
 from worker.lifecycle import Progress, StudyEvent
 
 if TYPE_CHECKING:
@@ -68,21 +67,6 @@ def predecessor_report(screening: Screening, session: Session) -> PredecessorRep
     )
 
 
-def model_version(session: Session, model: ModelVersion) -> ModelVersionRow:
-    """Return the row of a model version, new at its first use."""
-    row = session.scalar(select(ModelVersionRow).where(ModelVersionRow.sha256 == model.sha256))
-    if row is None:
-        row = ModelVersionRow(
-            name=model.name,
-            version=model.version,
-            sha256=model.sha256,
-            first_used_at=now(session),
-        )
-        session.add(row)
-        session.flush()
-    return row
-
-
 def record_success(
     session: Session,
     claim: Claim,
@@ -100,7 +84,7 @@ def record_success(
         If another claim holds the screening now; nothing is recorded then.
     """
     screening = screenings.finish(session, claim)
-    screening.model_version_id = model_version(session, model).id
+    screening.model_version_id = model_versions.used(session, model).id
     screening.result_identity = identity
     screening.result = document
     screening.findings = [_finding(lesion) for lesion in document["lesions"]]

@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from worker.db.tables import Base
+from worker.errors import WorkerError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,38 @@ class SchemaStatus:
 
 
 def upgrade(engine: Engine) -> None:
-    """Run all missing migrations in one transaction."""
+    """Run all missing migrations in one transaction.
+
+    SQLite changes a table by making it anew, which its foreign keys would refuse: they rest
+    meanwhile, and are checked before anything is kept.
+
+    Raises
+    ------
+    WorkerError
+        If a migration left a reference to nothing.
+    """
     config = _config()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with engine.connect() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        try:
+            if sqlite:
+                _enforce_foreign_keys(connection, enforced=False)
+            with connection.begin():
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check") if sqlite else None
+                if broken is not None and (rows := broken.all()):
+                    raise WorkerError(f"the migrations would leave references to nothing: {rows}")
+        finally:
+            if sqlite:
+                _enforce_foreign_keys(connection, enforced=True)
+
+
+def _enforce_foreign_keys(connection: Connection, *, enforced: bool) -> None:
+    # On the driver's own connection: within a transaction SQLite ignores it.
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101 - narrows the type
+    driver.execute(f"PRAGMA foreign_keys={'ON' if enforced else 'OFF'}")
 
 
 def check(engine: Engine) -> SchemaStatus:
