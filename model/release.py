@@ -204,11 +204,11 @@ def _manifest(
 
 def _outputs(run: _Run, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
     # TensorFlow takes seconds to import; a refused release need not wait for it.
+    from model.architectures import build  # noqa: PLC0415
     from model.evaluation.validation import predict_samples  # noqa: PLC0415
-    from model.network import build_network  # noqa: PLC0415
     from model.weights_file import load_weights  # noqa: PLC0415
 
-    network = build_network(run.config.network)
+    network = build(run.config.network, initialise=False)
     load_weights(network, run.weights)
     return predict_samples(network, samples)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from model.architectures import build
 from model.config import Task
 from model.devices import configure_devices
 from model.engines.engine import EngineOutput
-from model.network import build_network
 from model.weights_file import load_weights
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class KerasEngine:
     def __init__(self, config: NetworkConfig, weights: Path, batch_size: int) -> None:
         configure_devices()
         tasks = (Task.SEGMENTATION, Task.CLASSIFICATION)
-        network = build_network(replace(config, tasks=tasks))
+        network = build(replace(config, tasks=tasks), initialise=False)
         load_weights(network, weights)
         size = config.input_size
         signature = tf.TensorSpec((batch_size, size, size, 1), tf.float32)

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.architectures import branches, build
 from model.config import Schedule, Task
 from model.data.dataset import Split
 from model.errors import TrainingError
 from model.evaluation.validation import validate
-from model.network import build_network, split_network
 from model.training.checkpoint import load_checkpoint, save_checkpoint
 from model.training.losses import Targets, multitask_losses
 from model.training.pipeline import epoch_steps, training_batches
@@ -72,10 +72,10 @@ class Trainer:
         self.validation = [sample for sample in samples if sample.split is Split.VALIDATION]
         if not self.training or not self.validation:
             raise TrainingError("both splits need samples: train and validation")
-        self.network = build_network(config.network)
+        self.network = build(config.network)
         if start_from:
             load_weights(self.network, *start_from)
-        self.branches = split_network(self.network, config.network)
+        self.branches = branches(self.network, config.network)
         self.steps = epoch_steps(self.training, config)
         self.optimizer = keras.optimizers.Adam(_learning_rate(config, self.steps))
         self.optimizer.build(self.network.trainable_variables)
