@@ -45,6 +45,10 @@ class RefusedError(DicomNodeError):
         self.detail = detail
 
 
+class SegmentationError(DicomNodeError):
+    """A segmentation that does not say where a series has lesions; the message says why."""
+
+
 class PeerError(DicomNodeError):
     """A DICOM or DICOMweb peer did not do what was asked."""
 

@@ -45,7 +45,7 @@ class SrVerdict:
 
 def dciodvfy_errors(path: Path) -> list[str]:
     """Error lines of dicom3tools' validator."""
-    verdict = _run([_of_this_environment("dciodvfy"), str(path)])
+    verdict = _run([of_this_environment("dciodvfy"), str(path)])
     return [line for line in verdict.stderr.splitlines() if line.startswith("Error")]
 
 
@@ -53,7 +53,7 @@ def dcmqi_segments(path: Path, folder: Path) -> list[SegmentImage]:
     """Segments of a SEG in their order, as dcmqi's segimage2itkimage reads them."""
     _run(
         [
-            _of_this_environment("segimage2itkimage"),
+            of_this_environment("segimage2itkimage"),
             *("--inputDICOM", str(path)),
             *("--outputDirectory", str(folder)),
             *("--outputType", "nrrd"),
@@ -67,7 +67,7 @@ def dcmqi_segments(path: Path, folder: Path) -> list[SegmentImage]:
 def dcmqi_groups(path: Path, folder: Path) -> list[dict[str, Any]]:
     """Measurement groups of a report, as dcmqi's tid1500reader reads them."""
     output = folder / "groups.json"
-    reader = _of_this_environment("tid1500reader")
+    reader = of_this_environment("tid1500reader")
     _run([reader, "--inputDICOM", str(path), "--outputMetadata", str(output)], check=True)
     groups: list[dict[str, Any]] = json.loads(output.read_text())["Measurements"]
     return groups
@@ -98,7 +98,7 @@ def pixelmed_verdict(path: Path) -> SrVerdict:
     )
 
 
-def _of_this_environment(tool: str) -> str:
+def of_this_environment(tool: str) -> str:
     path = Path(sys.executable).parent / tool
     if not path.is_file():
         skip_or_fail(f"{tool} is not installed: pip install 'lungwatch[dev]'")
