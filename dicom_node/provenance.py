@@ -160,10 +160,9 @@ class ResultContext:
     @property
     def device_uid(self) -> str:
         """UID of node software and model version together: another model is another device."""
-        return uid_from_name(
-            self.uid_root,
-            ("device", self.model.name, self.model.sha256, self.equipment.software_version),
-        )
+        model = (self.model.name, self.model.version, self.model.sha256)
+        name = ("device", *model, self.equipment.software_version)
+        return uid_from_name(self.uid_root, name)
 
 
 class Header(Protocol):

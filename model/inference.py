@@ -104,6 +104,9 @@ class Predictor:
         instances' digest and the model version, the identity of a result.
         """
         identity = asdict(self._options) | {
+            # Weights may be shared by versions that use them differently.
+            "version": [self._manifest.name, self._manifest.version],
+            "network": asdict(self._manifest.network),
             "operating_point": self.operating_point,
             "lesion_threshold": self.lesion_threshold,
             "calibration": asdict(self._manifest.calibration),

@@ -119,6 +119,11 @@ class RegistryEntry:
         return f"{self.manifest.name}-{self.manifest.version}"
 
     @property
+    def manifest_sha256(self) -> str:
+        """SHA-256 of the manifest file: calibration and thresholds belong to a version, too."""
+        return file_sha256(self.folder / MANIFEST_FILE)
+
+    @property
     def model_card(self) -> str:
         """Text of the model card, empty if there is none."""
         card = self.folder / CARD_FILE
@@ -199,6 +204,20 @@ class Registry:
             folders = ", ".join(str(entry.folder) for entry in found)
             raise RegistryError(f"{which} is ambiguous: {folders}; name it by its sha256")
         return found[0]
+
+    def find(self, model: ModelVersion) -> RegistryEntry | None:
+        """Return the version with exactly this name, number and sha256, or None."""
+        return next((entry for entry in self.list() if entry.model_version == model), None)
+
+    def newest_shipped(self) -> RegistryEntry:
+        """Return the highest version that comes with the package.
+
+        Raises
+        ------
+        RegistryError
+            If there is none.
+        """
+        return Registry(shipped=self.roots[0]).get()
 
 
 def read_entry(folder: Path) -> RegistryEntry:

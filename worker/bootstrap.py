@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.delivery import Deliverer
     from worker.job import JobConfig, ScreeningJob
+    from worker.model_choice import Choice
+    from worker.pickup import NetworkInUse
+    from worker.reviews import Folders, ReviewDesk
     from worker.settings import Settings
     from worker.sweeper import Sweeper
 
@@ -190,6 +194,20 @@ def destinations(settings: Settings) -> tuple[Destination, ...]:
     return parse_destinations(settings)
 
 
+def review_desk(settings: Settings) -> ReviewDesk:
+    """Build the desk that records reviews."""
+    from worker.reviews import ReviewDesk
+
+    return ReviewDesk(open_database(settings), review_folders(settings))
+
+
+def review_folders(settings: Settings) -> Folders:
+    """Tell where the files are that a review touches."""
+    from worker.reviews import Folders
+
+    return Folders(settings.spool_dir, settings.results_dir, settings.reviews_dir)
+
+
 def registry(settings: Settings) -> Registry:
     """Open the registry: the shipped versions and those of this installation."""
     from model.registry import Registry
@@ -197,21 +215,38 @@ def registry(settings: Settings) -> Registry:
     return Registry([settings.model_dir] if settings.model_dir else [])
 
 
-def chosen_model(settings: Settings) -> RegistryEntry:
-    """Give the version to screen with: the one that is set, otherwise the shipped one.
-
-    A further version in the installation's own folder must not come into use by lying there.
+def model_choice(settings: Settings) -> Choice:
+    """Decide which version to screen with; `worker.model_choice` has the rule.
 
     Raises
     ------
-    RegistryError
-        If the version is not there.
+    RegistryError, ModelIntegrityError
+        If the version is not there, or not what was promoted.
     """
-    from model.registry import Registry
+    from worker.db import model_versions
+    from worker.db.engine import Database, is_absent
+    from worker.model_choice import choose
 
-    if settings.model is None:
-        return Registry().get()
-    return registry(settings).get(settings.model)
+    versions, url = registry(settings), settings.resolved_database_url
+    # Promotions live in the database; who pins a version, or has no database yet, needs none.
+    if settings.model is not None or is_absent(url):
+        return choose(versions, settings.model, None)
+    with closing(Database(url)) as database:
+        if not model_versions.prepared(database.engine):
+            return choose(versions, None, None)
+        with database.reading() as session:
+            return choose(versions, None, session)
+
+
+def chosen_model(settings: Settings) -> RegistryEntry:
+    """Give the version to screen with.
+
+    Raises
+    ------
+    RegistryError, ModelIntegrityError
+        As `model_choice`.
+    """
+    return model_choice(settings).entry
 
 
 def verify_model(settings: Settings) -> RegistryEntry:
@@ -229,8 +264,15 @@ def verify_model(settings: Settings) -> RegistryEntry:
     return entry
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """Load the network to screen with, verified by its sha256.
+def load_predictor(settings: Settings, entry: RegistryEntry | None = None) -> Predictor:
+    """Load a network, verified by its sha256.
+
+    Parameters
+    ----------
+    settings
+        The installation.
+    entry
+        The version; None for the one to screen with.
 
     Raises
     ------
@@ -248,7 +290,7 @@ def load_predictor(settings: Settings) -> Predictor:
         minimum_lesion_ml=settings.minimum_lesion_ml,
         maximum_segments=settings.maximum_lesions,
     )
-    return Predictor.load(chosen_model(settings), options)
+    return Predictor.load(entry or chosen_model(settings), options)
 
 
 def job_config(settings: Settings) -> JobConfig:
@@ -270,8 +312,23 @@ def job_config(settings: Settings) -> JobConfig:
     )
 
 
+def network_in_use(settings: Settings, database: Database) -> NetworkInUse:
+    """Load the network to screen with, and pick up another one when that is promoted."""
+    from worker.job import worker_name
+    from worker.model_choice import choose
+    from worker.pickup import NetworkInUse
+
+    return NetworkInUse(
+        database,
+        lambda session: choose(registry(settings), settings.model, session),
+        partial(load_predictor, settings),
+        worker_name(),
+    )
+
+
 def screening_job(settings: Settings) -> ScreeningJob:
     """Build the job a worker runs; loads the network."""
     from worker.job import ScreeningJob
 
-    return ScreeningJob(open_database(settings), load_predictor(settings), job_config(settings))
+    database = open_database(settings)
+    return ScreeningJob(database, network_in_use(settings, database), job_config(settings))

@@ -24,11 +24,13 @@ from worker.result import result_document
 from worker.screening import screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from zoneinfo import ZoneInfo
 
     from dicom_node.provenance import Equipment, ResultIdentity
     from dicom_node.results import EncodedObject
     from model.inference import Predictor
+    from model.prediction import ModelVersion
     from worker.db.engine import Database
     from worker.db.screenings import Claim
     from worker.screening import Outcome
@@ -77,20 +79,24 @@ class ScreeningJob:
     ----------
     database
         The truth.
-    predictor
-        The loaded network.
+    network
+        Gives the loaded network; asked once for each job, before its claim.
     config
         The installation.
     """
 
-    def __init__(self, database: Database, predictor: Predictor, config: JobConfig) -> None:
+    def __init__(
+        self, database: Database, network: Callable[[], Predictor], config: JobConfig
+    ) -> None:
         self._database = database
-        self._predictor = predictor
+        self._network = network
         self._config = config
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = worker_name()
 
     def run(self, screening_id: int) -> None:
         """Screen if the screening is still to be done; every end is recorded in the database."""
+        # Loading another network takes seconds, which must not come out of a lease.
+        predictor = self._network()
         with self._database.transaction() as session:
             claim = screenings.claim(session, screening_id, self._name, self._config.lease_seconds)
         if claim is None:
@@ -98,7 +104,7 @@ class ScreeningJob:
             return
         try:
             with _Heartbeat(self._database, claim, self._config):
-                self._screen(claim)
+                self._screen(claim, predictor)
         except LeaseLostError as error:
             log.warning("lease_lost", screening=screening_id, detail=str(error))
         except RefusedError as error:
@@ -113,7 +119,7 @@ class ScreeningJob:
             log.exception("screening_failed", screening=screening_id)
             self._release(claim, error, self._config.maximum_attempts)
 
-    def _screen(self, claim: Claim) -> None:
+    def _screen(self, claim: Claim, predictor: Predictor) -> None:
         with self._database.reading() as session:
             screening = screenings.get(session, claim.screening_id)
             series_uid = screening.series_instance_uid
@@ -123,18 +129,20 @@ class ScreeningJob:
             ]
         outcome = screen(
             lambda progress: read_ct_series(paths, series_uid, progress=progress),
-            self._predictor,
-            lambda identity: self._context(claim, identity),
+            predictor,
+            lambda identity: self._context(claim, predictor.model_version, identity),
         )
         self._record(claim, outcome)
 
-    def _context(self, claim: Claim, identity: ResultIdentity) -> ResultContext:
+    def _context(
+        self, claim: Claim, model: ModelVersion, identity: ResultIdentity
+    ) -> ResultContext:
         with self._database.reading() as session:
             screening = screenings.get(session, claim.screening_id)
             origin = results.origin(session, screening, self._identity_digest(identity))
             return ResultContext(
                 identity=identity,
-                model=self._predictor.model_version,
+                model=model,
                 # The clock on the wall of the department, as in every other object of the study.
                 created_at=origin.created_at.astimezone(self._config.timezone),
                 equipment=self._config.equipment,
@@ -178,6 +186,11 @@ class ScreeningJob:
                 screenings.release(session, screening, _describe(error), maximum_attempts, pause)
         except LeaseLostError:
             log.warning("lease_lost", screening=claim.screening_id)
+
+
+def worker_name() -> str:
+    """Name this worker as claims and the event log do."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _describe(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.provenance import ResultIdentity
     from dicom_node.reader import FolderContent
     from dicom_node.series import StudySelection
+    from model.prediction import ModelVersion
     from worker.screening import Outcome
     from worker.settings import Settings
 
@@ -91,7 +93,7 @@ class FolderScreening:
         self.outcome = screen(
             lambda tell: read_ct_series(paths, chosen, progress=tell),
             predictor,
-            self._context,
+            partial(self._context, predictor.model_version),
             report,
         )
         return self.outcome
@@ -142,11 +144,11 @@ class FolderScreening:
             return RefusedError(first.reason, f"{first.path.name}: {first.detail}")
         return FolderError(f"{self._folder} holds no DICOM files")
 
-    def _context(self, identity: ResultIdentity) -> ResultContext:
+    def _context(self, model: ModelVersion, identity: ResultIdentity) -> ResultContext:
         settings = self._settings
         return ResultContext(
             identity=identity,
-            model=bootstrap.chosen_model(settings).model_version,
+            model=model,
             created_at=datetime.now(ZoneInfo(settings.timezone)),
             equipment=bootstrap.equipment(settings),
             uid_root=settings.uid_root,

@@ -12,7 +12,6 @@ from worker.db.tables import LockedTestSet, Promotion
 from worker.errors import PromotionError
 from worker.lifecycle import ModelState, PromotionAction
 
-
 _OF_THE_FIRST_SCHEMA = """
 INSERT INTO model_versions (id, name, version, sha256, first_used_at)
 VALUES (1, 'net', '1.0.0', 'f', '2026-01-01 00:00:00');

@@ -53,7 +53,7 @@ class Installation:
 
     def screen(self, predictor: Predictor) -> None:
         """Run every queued screening once."""
-        job = ScreeningJob(self.database, predictor, bootstrap.job_config(self.settings))
+        job = ScreeningJob(self.database, lambda: predictor, bootstrap.job_config(self.settings))
         with self.database.reading() as session:
             queued = [s.id for s in session.query(Screening).filter_by(state=ScreeningState.QUEUED)]
         for screening_id in queued:

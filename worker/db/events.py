@@ -15,12 +15,17 @@ from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from worker.lifecycle import StudyEvent
 
 REFUSED_AT_ASSOCIATION = "refused_at_association"
+MODEL_LOADED = "model_loaded"
+MODEL_PICK_UP_FAILED = "model_pick_up_failed"
+MODEL_PROMOTED = "model_promoted"
+MODEL_ROLLED_BACK = "model_rolled_back"
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +72,16 @@ def association_refusals(session: Session, limit: int = 100) -> Sequence[Event]:
     return session.scalars(
         select(Event)
         .where(Event.event == REFUSED_AT_ASSOCIATION)
+        .order_by(Event.id.desc())
+        .limit(limit)
+    ).all()
+
+
+def model_loads(session: Session, since: datetime, limit: int = 200) -> Sequence[Event]:
+    """List the networks that workers loaded or could not load from a moment on, latest first."""
+    return session.scalars(
+        select(Event)
+        .where(Event.event.in_((MODEL_LOADED, MODEL_PICK_UP_FAILED)), Event.at >= since)
         .order_by(Event.id.desc())
         .limit(limit)
     ).all()
