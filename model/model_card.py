@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.data.dataset import Source, Split
+from model.data.dataset import Split
 from model.evaluation.calibration import INFECTED_SHARES, OTHER_PATIENTS
 from model.evaluation.measures import COMPOSED_STUDIES
 
@@ -86,12 +86,12 @@ operating point may lie elsewhere for them: set your own on your own data.
 
 
 _SOURCE_NOTES = {
-    Source.COVID_CT: "figures cut from papers, split by patient as its authors did; no licence is "
+    "covid-ct": "figures cut from papers, split by patient as its authors did; no licence is "
     "stated for it",
-    Source.SEMISEG: "figures cut from papers, with lesions drawn; names no patients, so split by "
+    "covid-semiseg": "figures cut from papers, with lesions drawn; names no patients, so split by "
     "clusters of near duplicates; for **non-commercial use only**",
-    Source.LUNA: "CT slices, split by a hash of the patient",
-    Source.TCGA: "CT slices, split by a hash of the patient",
+    "luna-noncovid": "CT slices, split by a hash of the patient",
+    "tcga-luad-slices": "CT slices, split by a hash of the patient",
 }
 
 
@@ -105,7 +105,7 @@ class CardFacts:
     pooling_aucs: Mapping[float, float]
     note: str
     empty_mask_sources: Sequence[str]
-    calibration_source: Source
+    calibration_source: str
     sensitivity_target: float
 
 
@@ -129,7 +129,7 @@ def write_card(facts: CardFacts) -> str:
         empty=", ".join(facts.empty_mask_sources) or "none",
         note=facts.note,
         figures="\n".join(_row(measure) for measure in facts.measures),
-        calibration_source=facts.calibration_source.value,
+        calibration_source=facts.calibration_source,
         sensitivity=facts.sensitivity_target,
         infected=f"{INFECTED_SHARES[0]:.0%} to {INFECTED_SHARES[1]:.0%}",
         others=OTHER_PATIENTS,
@@ -139,7 +139,7 @@ def write_card(facts: CardFacts) -> str:
         point=manifest.operating_point,
         shares=", ".join(f"{share:.0%}: {auc:.3f}" for share, auc in facts.pooling_aucs.items()),
         training=len(training),
-        hounsfield=sum(sample.path.endswith(".dcm") for sample in training),
+        hounsfield=sum(sample.hounsfield for sample in training),
         masks=sum(sample.mask is not None for sample in training),
     )
 
@@ -155,7 +155,8 @@ def _count_rows(samples: Sequence[Sample]) -> list[str]:
 
 def _source_notes(samples: Sequence[Sample]) -> list[str]:
     present = {sample.source for sample in samples}
-    return [f"- {each.value}: {_SOURCE_NOTES[each]}." for each in Source if each in present]
+    unknown = "data of this installation"
+    return [f"- {each}: {_SOURCE_NOTES.get(each, unknown)}." for each in sorted(present)]
 
 
 def _performance(measures: Sequence[Measure]) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from model.config import Task, TrainingConfig
-from model.data.dataset import Source, Split
+from model.data.dataset import Split
 from model.errors import RegistryError
-from model.evaluation.calibration import (
-    SENSITIVITY_TARGET,
-    ComposedStudies,
-    choose_operating_point,
-    choose_pooling,
-    compose_studies,
-    fit_platt,
-)
-from model.evaluation.measures import COMPOSED_STUDIES, Measure, measure_slices
+from model.evaluation.calibration import CalibrationMethod
+from model.evaluation.evaluate import Origin
+from model.evaluation.subject import RUN_CONFIG, evaluate_subject, subject_of_run
+from model.files import write_text
 from model.model_card import CardFacts, write_card
 from model.registry import (
     CARD_FILE,
@@ -30,20 +24,20 @@ from model.registry import (
     RegistryEntry,
     file_sha256,
 )
+from model.weights_file import round_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from model.data.dataset import Sample
-    from model.pooling import Calibration, Pooling
+    from model.evaluation.subject import Evaluated, Subject
 
-LESION_THRESHOLD = 0.5
+    Report = Callable[[str, float | None], None]
+
 TRAINING_FILE = "training.json"
-# The only source whose figures show both classes, which calibration needs.
-CALIBRATION_SOURCE = Source.COVID_CT
+EVALUATION_FILE = "evaluation.json"
+NEEDED_TASKS = (Task.SEGMENTATION, Task.CLASSIFICATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +63,33 @@ class Identity:
     caution: str = ""
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A finished run on disk."""
+@dataclass(frozen=True, slots=True)
+class ReleaseOptions:
+    """How a release is made.
 
-    config: TrainingConfig
-    weights: Path
+    Attributes
+    ----------
+    data_sha256
+        SHA-256 of the data manifest, so that an evaluation can tell whether its data chose the
+        operating point.
+    calibration
+        How to calibrate; `CalibrationMethod.AUTO` takes the better one.
+    half_precision
+        Whether to store the weights rounded to float16; everything is measured after rounding.
+    """
+
+    data_sha256: str = ""
+    calibration: CalibrationMethod = CalibrationMethod.AUTO
+    half_precision: bool = False
 
 
-@dataclass(frozen=True)
-class _Decision:
-    """How raw outputs become a study's result, and what was measured in choosing it."""
-
-    calibration: Calibration
-    pooling: Pooling
-    operating_point: float
-    measures: tuple[Measure, ...]
-    pooling_aucs: dict[float, float]
-
-
-def release_run(
+def release_run(  # noqa: PLR0913 - what, where to, as what, on which data, and how
     run: Path,
     registry: Path,
     identity: Identity,
     load: Callable[[int], Sequence[Sample]],
+    options: ReleaseOptions | None = None,
+    report: Report | None = None,
 ) -> RegistryEntry:
     """Calibrate a run's best weights and write them, their manifest and card into a registry.
 
@@ -101,123 +98,114 @@ def release_run(
     run
         Folder of a `model.training.trainer.Trainer`.
     registry
-        Folder that gets the version folder ``name-version``.
+        Folder that gets the version folder ``name-version``, whole or not at all.
     identity
         Name, version, licence, and what the model card is to say.
     load
         Loads all samples for an input size.
+    options
+        How to calibrate and to store the weights.
+    report
+        Called with a stage and how much of it is done, 0 to 1.
 
     Raises
     ------
     RegistryError
         If the version exists already, or the run or its data are no use: a released version
         never changes.
+    DatasetError
+        If there are no validation data.
     """
+    options, report = options or ReleaseOptions(), report or (lambda _stage, _done: None)
     folder = registry / f"{identity.name}-{identity.version}"
     if folder.exists():
         raise RegistryError(f"{folder} exists: a released version never changes, choose another")
-    finished = _read_run(run)
-    samples = load(finished.config.network.input_size)
-    decision = _decide(finished, [each for each in samples if each.split is Split.VALIDATION])
-    manifest = _manifest(finished, identity, decision, samples)
-    card = write_card(
-        CardFacts(
+    finished = subject_of_run(run)
+    if not set(NEEDED_TASKS) <= set(finished.network.tasks):
+        raise RegistryError(f"{run}: screening needs a network with {' and '.join(NEEDED_TASKS)}")
+    config = TrainingConfig.from_json((run / RUN_CONFIG).read_text())
+    report("reading the data", None)
+    samples = load(finished.network.input_size)
+    with _whole(folder) as unfinished:
+        subject = _store_weights(finished, unfinished / WEIGHTS_FILE, options)
+        evaluated = evaluate_subject(
+            subject,
+            samples,
+            Origin(sha256=options.data_sha256, split=Split.VALIDATION.value),
+            calibration=options.calibration,
+            report=lambda done: report("running the network on the validation data", done),
+        )
+        report("writing manifest and model card", None)
+        manifest = _manifest(subject, identity, evaluated, samples, options)
+        card = CardFacts(
             manifest=manifest,
             samples=samples,
-            measures=decision.measures,
-            pooling_aucs=decision.pooling_aucs,
+            evaluated=evaluated,
             note=identity.note,
-            empty_mask_sources=finished.config.empty_mask_sources,
-            calibration_source=CALIBRATION_SOURCE,
-            sensitivity_target=SENSITIVITY_TARGET,
+            empty_mask_sources=config.empty_mask_sources,
         )
-    )
-    folder.mkdir(parents=True)
-    shutil.copyfile(finished.weights, folder / WEIGHTS_FILE)
-    (folder / TRAINING_FILE).write_text(finished.config.to_json() + "\n")
-    (folder / MANIFEST_FILE).write_text(manifest.to_json())
-    (folder / CARD_FILE).write_text(card)
+        write_text(unfinished / TRAINING_FILE, config.to_json() + "\n")
+        write_text(unfinished / EVALUATION_FILE, evaluated.evaluation.to_json())
+        write_text(unfinished / CARD_FILE, write_card(card))
+        write_text(unfinished / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
 
 
-def _read_run(run: Path) -> _Run:
-    weights = run / "best.npz"
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that takes its name once it is complete."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    made = not folder.parent.exists()
+    unfinished.mkdir(parents=True)
     try:
-        config = TrainingConfig.from_json((run / "config.json").read_text())
-    except OSError as error:
-        raise RegistryError(f"{run}: not a finished run: {error}") from error
-    if not weights.is_file():
-        raise RegistryError(f"{run}: not a finished run: it has no {weights.name}")
-    return _Run(config, weights)
+        yield unfinished
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if made:
+            folder.parent.rmdir()
+        raise
 
 
-def _decide(run: _Run, validation: Sequence[Sample]) -> _Decision:
-    """Choose calibration, pooling and operating point on the validation samples."""
-    chosen = np.array([sample.source is CALIBRATION_SOURCE for sample in validation], bool)
-    covid = np.array([bool(sample.covid) for sample in validation], bool)
-    if np.unique(covid[chosen]).size < 2:
-        raise RegistryError(
-            f"the validation data need slices of {CALIBRATION_SOURCE} with and without COVID-19: "
-            "calibration and operating point are chosen on them"
-        )
-    outputs = _outputs(run, validation)
-    raw = outputs[Task.CLASSIFICATION][:, 0]
-    calibration = fit_platt(raw[chosen], covid[chosen])
-    probabilities = calibration.apply(raw)
-    patients = np.array([sample.patient for sample in validation])
-    studies = compose_studies(probabilities[chosen], covid[chosen], patients[chosen])
-    pooling, pooling_aucs = choose_pooling(studies)
-    pooled = studies.pooled(pooling)
-    operating_point = choose_operating_point(pooled, studies.covid)
-    lesions = outputs[Task.SEGMENTATION][..., 0] >= LESION_THRESHOLD
-    return _Decision(
-        calibration,
-        pooling,
-        operating_point,
-        (
-            *measure_slices(validation, probabilities, lesions, operating_point),
-            *_measure_studies(studies, pooled >= operating_point),
-        ),
-        pooling_aucs,
-    )
+def _store_weights(finished: Subject, target: Path, options: ReleaseOptions) -> Subject:
+    """Copy or round the weights; whatever is measured afterwards is measured on the copy."""
+    if options.half_precision:
+        round_weights(finished.weights, target)
+    else:
+        shutil.copyfile(finished.weights, target)
+    return replace(finished, weights=target, sha256=file_sha256(target))
 
 
 def _manifest(
-    run: _Run, identity: Identity, decision: _Decision, samples: Sequence[Sample]
+    subject: Subject,
+    identity: Identity,
+    evaluated: Evaluated,
+    samples: Sequence[Sample],
+    options: ReleaseOptions,
 ) -> Manifest:
+    decision = evaluated.study_decision
+    if decision is None:
+        raise RegistryError(
+            "the validation data need slices of one source with and without COVID-19: "
+            "calibration and operating point are chosen on them"
+        )
     return Manifest(
         name=identity.name,
         version=identity.version,
-        sha256=file_sha256(run.weights),
-        network=run.config.network,
-        calibration=decision.calibration,
+        sha256=subject.sha256,
+        network=subject.network,
+        calibration=decision.slices.calibration,
         pooling=decision.pooling,
         operating_point=decision.operating_point,
-        lesion_threshold=LESION_THRESHOLD,
+        lesion_threshold=decision.slices.lesion_threshold,
         licence=identity.licence,
         data=_data_summary(samples),
-        training_command=f"lungwatch train --data DATA/MANIFEST.csv --config {TRAINING_FILE} "
-        "--out RUN",
+        training_command=f"lungwatch train {TRAINING_FILE} --data MANIFEST.csv --out RUN",
         caution=identity.caution or NOT_EVALUATED,
-    )
-
-
-def _outputs(run: _Run, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
-    # TensorFlow takes seconds to import; a refused release need not wait for it.
-    from model.architectures import build  # noqa: PLC0415
-    from model.evaluation.validation import predict_samples  # noqa: PLC0415
-    from model.weights_file import load_weights  # noqa: PLC0415
-
-    network = build(run.config.network, initialise=False)
-    load_weights(network, run.weights)
-    return predict_samples(network, samples)
-
-
-def _measure_studies(studies: ComposedStudies, positive: NDArray[np.bool_]) -> tuple[Measure, ...]:
-    truth, on = studies.covid, COMPOSED_STUDIES
-    return (
-        Measure("sensitivity", on, int(truth.sum()), float(positive[truth].mean())),
-        Measure("specificity", on, int((~truth).sum()), float((~positive)[~truth].mean())),
+        slice_operating_point=decision.slices.operating_point,
+        data_sha256=options.data_sha256,
+        precision="float16" if options.half_precision else "float32",
     )
 
 

@@ -1,54 +1,34 @@
-"""Training samples from a manifest of files, split by patient, with labels that may be absent."""
+"""Training samples from a manifest: preprocessed, split by patient, with labels that may lack."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
-from model.errors import DatasetError, NoLungError
-from model.lungs import find_lungs
-from model.preprocessing import (
-    Box,
-    Geometry,
-    apply_window,
-    figure_to_unit,
-    lung_box,
-    slice_to_input,
-)
+from model.data.manifest import LabelOrigin, Manifest, ManifestRow, Split, read_manifest
+from model.data.pictures import Picture, SliceReader, read_pictures
+from model.data.splits import hash_share, hashed_split, near_duplicate_groups, thumbnail
+from model.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from model.volume import CtVolume
-
-    SliceReader = Callable[[Path], CtVolume]
-
-NEAR_DUPLICATE_CORRELATION = 0.93
-
-
-class Source(StrEnum):
-    """Folders of the manifest that may train; whatever else it lists is left alone."""
-
-    COVID_CT = "covid-ct"
-    SEMISEG = "covid-semiseg"
-    LUNA = "luna-noncovid"
-    TCGA = "tcga-luad-slices"
-
-
-class Split(StrEnum):
-    """Part of the data a patient belongs to."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
+__all__ = [
+    "Sample",
+    "SliceReader",
+    "Split",
+    "hash_share",
+    "load_samples",
+    "manifest_digest",
+    "near_duplicate_groups",
+    "require_both_classes",
+    "sources_with_both_classes",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +38,7 @@ class Sample:
     Attributes
     ----------
     path
-        Path in the manifest.
+        Path in the manifest; a slice of a series adds ``#`` and its number.
     source, split, patient
         Where it is from; `patient` keeps everything of one person in one split.
     covid
@@ -67,69 +47,104 @@ class Sample:
         Array of (input_size, input_size) and type float32, 0 to 1.
     mask
         Lesions as a boolean array of the image's shape, or None where nobody drew them.
+    label_origin
+        Who gave class and mask: a person or an earlier network.
+    hounsfield
+        Whether it came in Hounsfield units rather than as a figure.
     """
 
     path: str
-    source: Source
+    source: str
     split: Split
     patient: str
     covid: bool | None
     image: NDArray[np.float32]
     mask: NDArray[np.bool_] | None = None
+    label_origin: LabelOrigin = LabelOrigin.HUMAN
+    hounsfield: bool = False
 
     @property
     def group(self) -> str:
-        """Source and class, for instance ``covid-ct/covid``."""
-        return f"{self.source.value}/{'covid' if self.covid else 'non-covid'}"
+        """Source and class, for instance ``covid-ct/covid``; ``/unknown`` without a class."""
+        label = "unknown" if self.covid is None else "covid" if self.covid else "non-covid"
+        return f"{self.source}/{label}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A picture that was read, before it is known whom it belongs to."""
+
+    row: ManifestRow
+    name: str
+    covid: bool | None
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    hounsfield: bool
+    small: NDArray[np.float32]
+    of_series: bool
 
 
 def load_samples(
-    manifest: Path, input_size: int, read_slice: SliceReader | None = None
+    manifest: Path,
+    input_size: int,
+    read_slice: SliceReader | None = None,
+    *,
+    human_only: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Sample, ...]:
-    """Read and preprocess every sample that the manifest lists for training and validation.
+    """Read and preprocess every sample that the manifest lists.
 
     Parameters
     ----------
     manifest
-        CSV file with the columns path, patient and label; paths are relative to its folder.
+        A file as `model.data.manifest.read_manifest` reads it.
     input_size
         Rows and columns of the network's input.
     read_slice
-        Reads a DICOM file into a volume of one slice; without it DICOM files are left out, since
-        this package knows no DICOM. Slices without lung are left out too, as in the product.
+        Reads DICOM slices and series; without it DICOM rows are left out, since this package
+        knows no DICOM. Slices without lung are left out too, as in the product.
+    human_only
+        Whether rows with pseudo-labels are left out.
+    progress
+        Called with the share that is done, 0 to 1.
+
+    Returns
+    -------
+    tuple of Sample
+        In the order of the rows. A row without a split follows its patient's other rows, or the
+        hash of its patient. Where the patient is unknown, near duplicates within the source count
+        as one patient.
 
     Raises
     ------
     DatasetError
         If the manifest or a file it names cannot be read, or nothing in it can train.
     """
-    samples: list[Sample] = []
-    semiseg: list[tuple[str, Path]] = []
-    for row in _rows(manifest):
-        path, name = manifest.parent / row["path"], row["path"]
-        source = _source(name)
-        if source is Source.SEMISEG:
-            if "/img/" in name:
-                semiseg.append((name, path))
-            continue
-        read = _read(path, read_slice) if source else None
-        if source is None or read is None:
-            continue
-        unit, box = read
-        samples.append(
-            Sample(
-                path=name,
-                source=source,
-                split=_split(name, source, row["patient"]),
-                patient=f"{source.value}:{row['patient'] or name}",
-                covid=row["label"] == "COVID",
-                image=slice_to_input(unit, _geometry(unit, box, input_size)),
-            )
+    listed = read_manifest(manifest)
+    rows = [row for row in listed.rows if not human_only or row.label_origin is LabelOrigin.HUMAN]
+    read: list[_Read] = []
+    for done, row in enumerate(rows, 1):
+        read += [_read(row, each, input_size) for each in read_pictures(listed, row, read_slice)]
+        if progress:
+            progress(done / len(rows))
+    if not read:
+        raise DatasetError(f"{manifest}: no file of it shows lung and can train")
+    patients = _patients(listed, read)
+    splits = _splits(read, patients)
+    return tuple(
+        Sample(
+            path=each.name,
+            source=each.row.source,
+            split=split,
+            patient=patient,
+            covid=each.covid,
+            image=each.image,
+            mask=each.mask,
+            label_origin=each.row.label_origin,
+            hounsfield=each.hounsfield,
         )
-    samples += _semiseg_samples(semiseg, input_size)
-    if not samples:
-        raise DatasetError(f"{manifest}: lists no file of {', '.join(Source)}")
-    return tuple(samples)
+        for each, patient, split in zip(read, patients, splits, strict=True)
+    )
 
 
 def manifest_digest(manifest: Path) -> str:
@@ -137,105 +152,83 @@ def manifest_digest(manifest: Path) -> str:
     return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 
-def hash_share(key: str) -> float:
-    """Map a key to a number in [0, 1) that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+def sources_with_both_classes(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Return the sources that hold both classes, sorted: knowing them does not tell the class."""
+    classes: dict[str, set[bool]] = {}
+    for sample in samples:
+        if sample.covid is not None:
+            classes.setdefault(sample.source, set()).add(sample.covid)
+    return tuple(sorted(source for source, found in classes.items() if len(found) == 2))
 
 
-def near_duplicate_groups(images: Iterable[NDArray[np.float32]]) -> list[int]:
-    """Give images numbers so that near duplicates, also through others, have the same number.
+def require_both_classes(samples: Iterable[Sample], split: Split) -> None:
+    """Check that a split can train or judge a classifier.
 
-    Parameters
-    ----------
-    images
-        Grey images in 0..1; two whose 24 x 24 thumbnails correlate above
-        `NEAR_DUPLICATE_CORRELATION` count as views of the same patient.
+    Raises
+    ------
+    DatasetError
+        If one of its classes is empty.
     """
-    thumbnails = [cv2.resize(image, (24, 24), interpolation=cv2.INTER_AREA) for image in images]
-    groups = list(range(len(thumbnails)))
-    if len(thumbnails) < 2:
-        return groups
-    correlation = np.corrcoef([thumbnail.ravel() for thumbnail in thumbnails])
-    for first, second in np.argwhere(np.triu(correlation, 1) > NEAR_DUPLICATE_CORRELATION):
-        low, high = sorted((groups[first], groups[second]))
-        groups = [low if group == high else group for group in groups]
-    return groups
-
-
-def _rows(manifest: Path) -> list[dict[str, str]]:
-    try:
-        with manifest.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DatasetError(f"{manifest}: cannot be read: {error.strerror}") from error
-    if not rows or not {"path", "label", "patient"} <= rows[0].keys():
-        raise DatasetError(f"{manifest}: needs the columns path, label and patient")
-    return rows
-
-
-def _source(name: str) -> Source | None:
-    folder, _, rest = name.partition("/")
-    is_image = rest.endswith((".png", ".jpg", ".jpeg", ".dcm"))
-    return Source(folder) if folder in set(Source) and is_image else None
-
-
-def _split(name: str, source: Source, patient: str) -> Split:
-    """COVID-CT brings its own split; of the others a fifth of the patients is held out."""
-    if source is Source.COVID_CT:
-        return Split.VALIDATION if "/val/" in name else Split.TRAIN
-    return Split.VALIDATION if hash_share(patient or name) < 0.2 else Split.TRAIN
-
-
-def _read(path: Path, read_slice: SliceReader | None) -> tuple[NDArray[np.float32], Box] | None:
-    """Return greys in 0..1 and the box around the lungs, or None for what is left out."""
-    if path.suffix != ".dcm":
-        unit = figure_to_unit(_read_figure(path))
-        return unit, lung_box(unit)
-    if read_slice is None:
-        return None
-    volume = read_slice(path)
-    try:
-        box = find_lungs(volume).box
-    except NoLungError:
-        return None
-    return apply_window(volume.hounsfield[0]), box
-
-
-def _read_figure(path: Path) -> NDArray[np.uint8]:
-    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if pixels is None:
-        raise DatasetError(f"{path}: named by the manifest, but no readable image")
-    return pixels.astype(np.uint8, copy=False)
-
-
-def _geometry(unit: NDArray[np.float32], box: Box, input_size: int) -> Geometry:
-    return Geometry((unit.shape[0], unit.shape[1]), box, input_size)
-
-
-def _semiseg_samples(files: list[tuple[str, Path]], input_size: int) -> list[Sample]:
-    """Read SemiSeg: image and mask are stored transposed; near duplicates stay together."""
-    units = [figure_to_unit(_read_figure(path)).T for _, path in files]
-    groups = near_duplicate_groups(units)
-    samples = []
-    for (name, path), unit, group in zip(files, units, groups, strict=True):
-        mask_path = path.parent.parent / "mask" / f"{path.stem}.png"
-        mask = _read_figure(mask_path).T > 0
-        if mask.shape != unit.shape:
-            raise DatasetError(f"{mask_path}: {mask.shape}, but its image has {unit.shape}")
-        box = Box.whole((unit.shape[0], unit.shape[1]))  # these figures are cut at the lungs
-        # The group's first member names it, so that the split does not hang on the file order.
-        key = min(files[i][0] for i, other in enumerate(groups) if other == group)
-        geometry = _geometry(unit, box, input_size)
-        held_out = hash_share(key) < 0.2
-        samples.append(
-            Sample(
-                path=name,
-                source=Source.SEMISEG,
-                split=Split.VALIDATION if held_out else Split.TRAIN,
-                patient=f"{Source.SEMISEG.value}:{key}",
-                covid=True,
-                image=slice_to_input(unit, geometry),
-                mask=geometry.mask_to_input(mask),
+    found = {sample.covid for sample in samples if sample.split is split}
+    for covid, name in ((True, "with"), (False, "without")):
+        if covid not in found:
+            raise DatasetError(
+                f"split {split}: holds no sample {name} COVID-19, a classifier needs both classes; "
+                "add rows of that class or train without the classification task"
             )
-        )
-    return samples
+
+
+def _read(row: ManifestRow, picture: Picture, size: int) -> _Read:
+    image, mask = picture.inputs(size)
+    covid = row.covid
+    if covid and picture.of_series and picture.lesions is not None and not picture.lesions.any():
+        covid = None  # a slice of an ill person on which a reader saw nothing shows neither class
+    return _Read(
+        row=row,
+        name=picture.name,
+        covid=covid,
+        image=image,
+        mask=mask,
+        hounsfield=picture.hounsfield,
+        small=thumbnail(picture.unit),
+        of_series=picture.of_series,
+    )
+
+
+def _patients(manifest: Manifest, read: Sequence[_Read]) -> list[str]:
+    """Name the patient of each picture: as given, or the cluster of near duplicates."""
+    names = [f"{each.row.source}:{each.row.patient or each.row.path}" for each in read]
+    unknown: dict[str, list[int]] = {}
+    for index, each in enumerate(read):
+        if not each.row.patient and not each.of_series:
+            unknown.setdefault(each.row.source, []).append(index)
+    for source, indices in unknown.items():
+        keys = [_content_key(manifest, read[index].row) for index in indices]
+        groups = near_duplicate_groups([read[index].small for index in indices])
+        first: dict[int, str] = {}
+        for group, key in zip(groups, keys, strict=True):
+            # Named by content: neither order nor place of the files moves anyone elsewhere.
+            first[group] = min(first.get(group, key), key)
+        for index, group in zip(indices, groups, strict=True):
+            names[index] = f"{source}:cluster {first[group]}"
+    return names
+
+
+def _content_key(manifest: Manifest, row: ManifestRow) -> str:
+    path = manifest.file(row.path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digest + row.path[row.path.rfind("#") :] if "#" in row.path else digest
+
+
+def _splits(read: Sequence[_Read], patients: Sequence[str]) -> list[Split]:
+    """Give each picture its row's split, else that of its patient, else one by hash."""
+    given = {
+        patient: each.row.split
+        for each, patient in zip(read, patients, strict=True)
+        if each.row.split is not None
+    }
+    splits = []
+    for each, patient in zip(read, patients, strict=True):
+        name = patient if "cluster " in patient else each.row.patient or patient
+        splits.append(each.row.split or given.get(patient) or hashed_split(name))
+    return splits

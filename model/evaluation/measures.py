@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.data.dataset import Source
+from model.data.dataset import sources_with_both_classes
 from model.evaluation.metrics import bootstrap_interval, dice, roc_auc
 
 if TYPE_CHECKING:
@@ -66,12 +66,15 @@ def measure_slices(
     patients = np.array([sample.patient for sample in samples])
     positive = probabilities >= threshold
     measures = []
-    for source in Source:
-        members = np.flatnonzero([sample.source is source for sample in samples])
+    both = sources_with_both_classes(samples)
+    for source in sorted({sample.source for sample in samples}):
+        members = np.flatnonzero(
+            [sample.source == source and sample.covid is not None for sample in samples]
+        )
         if not members.size:
             continue
-        if source is Source.COVID_CT:
-            measures.append(_auc(members, truth, probabilities, patients))
+        if source in both:
+            measures.append(_auc(source, members, truth, probabilities, patients))
             error = np.square(probabilities[members] - truth[members])
             measures.append(_mean("Brier score", _slices(source), error, patients[members]))
         for covid, name, hit in (
@@ -86,19 +89,20 @@ def measure_slices(
         scores = {i: dice(mask, lesions[i]) for i, mask in masks.items() if mask is not None}
         if scores:
             values = np.array(list(scores.values()))
-            measures.append(_mean("Dice", source.value, values, patients[list(scores)]))
+            measures.append(_mean("Dice", source, values, patients[list(scores)]))
         elif not truth[members].any():
             share = lesions[members].mean(axis=(1, 2))
-            on = f"{source.value}, no lesion drawn"
+            on = f"{source}, no lesion drawn"
             measures.append(_mean("share called lesion", on, share, patients[members]))
     return tuple(measures)
 
 
-def _slices(source: Source) -> str:
-    return f"{source.value}, slices"
+def _slices(source: str) -> str:
+    return f"{source}, slices"
 
 
 def _auc(
+    source: str,
     members: NDArray[np.intp],
     truth: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
@@ -108,7 +112,7 @@ def _auc(
     interval = bootstrap_interval(
         lambda drawn: roc_auc(truth[drawn], scores[drawn]), patients[members]
     )
-    return Measure("AUC", _slices(Source.COVID_CT), members.size, roc_auc(truth, scores), interval)
+    return Measure("AUC", _slices(source), members.size, roc_auc(truth, scores), interval)
 
 
 def _mean(name: str, on: str, values: NDArray[np.float64], patients: NDArray[np.str_]) -> Measure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.config import Task
-from model.data.dataset import Source
+from model.data.dataset import sources_with_both_classes
 from model.evaluation.metrics import dice, roc_auc
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
     Returns
     -------
     dict
-        ``auc`` over the COVID-CT figures alone (the only source with both classes, so that
-        knowing the source does not help), ``dice`` as the mean over the images with a mask,
+        ``auc`` over the sources with both classes alone (where knowing the source does not
+        tell the class), ``dice`` as the mean over the images with a mask,
         ``reconstruction_mse``, and ``score``: the mean of AUC and Dice as far as they exist.
     """
     outputs = predict_samples(network, samples)
@@ -70,8 +70,9 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
 
 
 def covid_ct_auc(samples: Sequence[Sample], probability: NDArray[np.float64]) -> float:
-    """Return the AUC over the COVID-CT samples, or 0.5 if they are of one class only."""
-    chosen = np.array([s.source is Source.COVID_CT and s.covid is not None for s in samples])
+    """Return the AUC over the sources with both classes, or 0.5 if there is none."""
+    both = sources_with_both_classes(samples)
+    chosen = np.array([s.source in both and s.covid is not None for s in samples], bool)
     truth = np.array([bool(sample.covid) for sample in samples])[chosen]
     if truth.all() or not truth.any():
         return 0.5

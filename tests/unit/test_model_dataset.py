@@ -1,18 +1,20 @@
-"""Samples from a drawn manifest: labels, splits, transposition, and what is left alone."""
-
-import csv
+"""Samples from a drawn manifest: labels, splits, transposition, masks, DICOM and NIfTI."""
 
 import cv2
 import numpy as np
 import pytest
+from support.nifti import write_nifti
+from support.training_data import DrawnData
 
 from model.data.dataset import (
-    Source,
     Split,
     hash_share,
     load_samples,
     near_duplicate_groups,
+    require_both_classes,
+    sources_with_both_classes,
 )
+from model.data.manifest import LabelOrigin, ManifestRow, write_manifest
 from model.errors import DatasetError
 from model.volume import CtVolume
 
@@ -28,32 +30,42 @@ def _figure(seed, shape=(120, 180)):
     return figure + cv2.resize(blocks, shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
+def _volume(slices=1, *, lung=True):
+    hounsfield = np.full((slices, 120, 180), -1000, np.int16)
+    hounsfield[:, 10:-10, 15:-15] = 40
+    if lung:
+        hounsfield[:, 30:-30, 30:80] = -850
+        hounsfield[:, 30:-30, 100:150] = -850
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, 0, 2], [0, 2, 0], [10, 0, 0]])
+    return CtVolume(hounsfield, (10.0, 2.0, 2.0), affine)
+
+
 @pytest.fixture
 def manifest(tmp_path):
     """Three COVID-CT figures, one SemiSeg figure, one LUNA slice, and what must not train."""
-    rows = []
-
-    def add(path, image, label, patient=""):
-        target = tmp_path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), image)
-        rows.append({"path": path, "label": label, "patient": patient})
-
-    add("covid-ct/train/COVID/a.png", _figure(1), "COVID", "Patient 1")
-    add("covid-ct/train/NonCOVID/b.png", _figure(2), "NonCOVID", "Patient 2")
-    add("covid-ct/val/NonCOVID/c.png", _figure(3), "NonCOVID", "Patient 3")
-    add("luna-noncovid/d.png", _figure(4), "NonCOVID", "1.2.3")
+    data = DrawnData(tmp_path)
+    data.add("covid-ct/train/COVID/a.png", _figure(1), "COVID", "Patient 1")
+    data.add("covid-ct/train/NonCOVID/b.png", _figure(2), "NonCOVID", "Patient 2")
+    data.add("covid-ct/val/NonCOVID/c.png", _figure(3), "NonCOVID", "Patient 3")
+    data.add("luna-noncovid/d.png", _figure(4), "NonCOVID", "1.2.3")
     mask = np.zeros((120, 180), np.uint8)
     mask[30:40, 30:80] = 255
-    add("covid-semiseg/train/img/7.png", _figure(5).T, "COVID")
-    add("covid-semiseg/train/mask/7.png", mask.T, "mask")
-    add("series/x/e.png", _figure(6), "COVID")
-    add("odd/f.png", _figure(7), "COVID")
-    path = tmp_path / "MANIFEST.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "label", "patient"])
-        writer.writeheader()
-        writer.writerows(rows)
+    data.add("covid-semiseg/train/img/7.png", _figure(5).T, "COVID")
+    data.add("covid-semiseg/train/mask/7.png", mask.T, "mask")
+    data.add("series/x/e.png", _figure(6), "COVID")
+    data.add("odd/f.png", _figure(7), "COVID")
+    return data.manifest()
+
+
+def _write(folder, *rows):
+    """Write a manifest of rows whose images are drawn where they are missing."""
+    for number, row in enumerate(rows):
+        target = folder / row.path
+        if target.suffix == ".png" and not target.exists():
+            cv2.imwrite(str(target), _figure(number))
+    path = folder / "m.csv"
+    write_manifest(path, rows)
     return path
 
 
@@ -73,7 +85,7 @@ def test_labels_splits_and_shapes(manifest):
 
 
 def test_semiseg_is_turned_upright_with_its_mask(manifest):
-    (sample,) = [s for s in load_samples(manifest, 90) if s.source is Source.SEMISEG]
+    (sample,) = [s for s in load_samples(manifest, 90) if s.source == "covid-semiseg"]
     # The lesion is drawn along the upper edge of the left half, in radiological orientation.
     rows, columns = np.argwhere(sample.mask).mean(axis=0)
     assert rows < 30
@@ -81,44 +93,169 @@ def test_semiseg_is_turned_upright_with_its_mask(manifest):
     assert sample.image[45, 25] < 0.4
 
 
-def test_dicom_slices_come_through_the_reader_and_those_without_lung_do_not(manifest):
-    folder = manifest.parent / "tcga-luad-slices"
-    folder.mkdir()
-    for name in ("lung", "abdomen"):
-        (folder / f"{name}.dcm").touch()
-    with manifest.open("a") as file:
-        file.write("tcga-luad-slices/lung.dcm,lung cancer,T1\n")
-        file.write("tcga-luad-slices/abdomen.dcm,lung cancer,T2\n")
+def test_dicom_slices_come_through_the_reader_and_those_without_lung_do_not(tmp_path):
+    for name in ("lung.dcm", "abdomen.dcm"):
+        (tmp_path / name).touch()
+    path = _write(
+        tmp_path,
+        *(ManifestRow(n, covid=False, source="s") for n in ("lung.dcm", "abdomen.dcm", "a.png")),
+    )
 
-    def read(path):
-        hounsfield = np.full((1, 120, 180), -1000, np.int16)
-        hounsfield[:, 10:-10, 15:-15] = 40
-        if path.stem == "lung":
-            hounsfield[:, 30:-30, 30:80] = -850
-            hounsfield[:, 30:-30, 100:150] = -850
-        affine = np.eye(4)
-        affine[:3, :3] = np.array([[0, 0, 2], [0, 2, 0], [1, 0, 0]])
-        return CtVolume(hounsfield, (1.0, 2.0, 2.0), affine)
+    def read(path, mask):
+        assert mask is None
+        return _volume(lung=path.stem == "lung"), None
 
-    read_paths = [sample.path for sample in load_samples(manifest, 64, read)]
-    assert "tcga-luad-slices/lung.dcm" in read_paths
-    assert "tcga-luad-slices/abdomen.dcm" not in read_paths
-    without_reader = [sample.path for sample in load_samples(manifest, 64)]
-    assert "tcga-luad-slices/lung.dcm" not in without_reader
+    assert [s.path for s in load_samples(path, 64, read)] == ["lung.dcm", "a.png"]
+    assert [s.hounsfield for s in load_samples(path, 64, read)] == [True, False]
+    assert [s.path for s in load_samples(path, 64)] == ["a.png"]
 
 
-def test_an_unreadable_figure_is_named(manifest):
-    (manifest.parent / "luna-noncovid/d.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"d\.png"):
-        load_samples(manifest, 64)
+def test_a_series_gives_its_slices_with_lung_and_a_clear_slice_of_the_ill_has_no_class(tmp_path):
+    (tmp_path / "series").mkdir()
+    (tmp_path / "seg.dcm").touch()
+    lesions = np.zeros((4, 120, 180), np.bool_)
+    lesions[2, 40:60, 40:60] = True
+
+    def read(path, mask):
+        assert (path.name, mask.name) == ("series", "seg.dcm")
+        return _volume(4), lesions
+
+    path = _write(tmp_path, ManifestRow("series", covid=True, mask="seg.dcm", source="own"))
+    samples = load_samples(path, 64, read)
+    assert [sample.path for sample in samples] == [f"series#{index}" for index in range(4)]
+    assert [sample.covid for sample in samples] == [None, None, True, None]
+    assert [bool(sample.mask.any()) for sample in samples] == [False, False, True, False]
+    assert len({(sample.patient, sample.split) for sample in samples}) == 1
+    assert samples[0].group == "own/unknown"
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "path,label,patient\nodd/x.png,COVID,\n"])
-def test_a_manifest_that_cannot_train_is_refused(tmp_path, text):
-    path = tmp_path / "MANIFEST.csv"
-    path.write_text(text)
-    with pytest.raises(DatasetError, match=r"MANIFEST\.csv"):
-        load_samples(path, 64)
+def test_hounsfield_units_in_nifti_and_dicom_become_the_same_input(tmp_path):
+    volume = _volume(2)
+    (tmp_path / "a.dcm").touch()
+    mask = np.zeros((120, 180), np.uint8)
+    mask[35:50, 40:60] = 2
+    stored = volume.hounsfield.transpose(2, 1, 0)
+    write_nifti(tmp_path / "v.nii.gz", stored)
+    write_nifti(tmp_path / "m.nii.gz", np.stack([mask.T, 0 * mask.T], axis=2))
+    path = _write(
+        tmp_path,
+        ManifestRow("v.nii.gz#0", covid=True, mask="m.nii.gz#0", source="n"),
+        ManifestRow("v.nii.gz#1", covid=True, mask="m.nii.gz#1", source="n"),
+        ManifestRow("a.dcm", covid=False, source="d"),
+    )
+    first, second, dicom = load_samples(path, 64, lambda *_: (_volume(), None))
+    # Not the same pixels: the lungs are found by grey levels there and by Hounsfield units here.
+    assert np.corrcoef(first.image.ravel(), dicom.image.ravel())[0, 1] > 0.9
+    assert first.hounsfield
+    assert first.mask.any()
+    assert not second.mask.any()
+    assert first.patient == second.patient
+
+
+def test_nifti_lies_as_its_header_says(tmp_path):
+    upright = _figure(3)
+    upright[35:45, 35:45] = 180
+    images = {}
+    for name, matrix, stored in (
+        ("unknown", None, upright.T),
+        ("left-posterior", np.diag([-1.0, -1, 1]), upright.T),
+        ("right-anterior", np.diag([1.0, 1, 1]), upright.T[::-1, ::-1]),
+        ("swapped", np.array([[0, -1.0, 0], [-1, 0, 0], [0, 0, 1]]), upright),
+    ):
+        write_nifti(tmp_path / f"{name}.nii", stored[..., None].astype(np.float32), matrix)
+        path = _write(tmp_path, ManifestRow(f"{name}.nii", source="n"))
+        images[name] = load_samples(path, 48)[0].image
+    for image in images.values():
+        np.testing.assert_array_equal(image, images["unknown"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda folder: (folder / "a.png").write_bytes(b"no image"),
+            r"row 2: .*a\.png: is no",
+        ),
+        (lambda folder: (folder / "a.png").unlink(), r"row 2: a\.png: there is no such file"),
+        (lambda folder: (folder / "mask.png").unlink(), r"row 2: mask\.png: there is no such file"),
+        (
+            lambda folder: cv2.imwrite(str(folder / "mask.png"), np.zeros((9, 9), np.uint8)),
+            r"row 2: mask\.png: is 9 x 9, but its image a\.png is 120 x 180",
+        ),
+        (
+            lambda folder: cv2.imwrite(str(folder / "a.png"), np.zeros((120, 180), np.uint16)),
+            "16 bits",
+        ),
+    ],
+)
+def test_a_bad_file_is_named_with_its_row_and_the_way_out(tmp_path, spoil, message):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((120, 180), np.uint8))
+    path = _write(tmp_path, ManifestRow("a.png", covid=True, mask="mask.png", source="s"))
+    assert len(load_samples(path, 32)) == 1
+    spoil(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        load_samples(path, 32)
+
+
+def test_a_jpeg_that_is_cut_off_is_not_taken_for_an_image(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), _figure(1))
+    data = (tmp_path / "a.jpg").read_bytes()
+    path = _write(tmp_path, ManifestRow("a.jpg", source="s"))
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DatasetError, match=r"row 2: .*a\.jpg"):
+        load_samples(path, 32)
+
+
+def test_every_label_of_a_mask_counts(tmp_path):
+    mask = np.zeros((120, 180), np.uint8)
+    mask[40:60, 40:60], mask[60:80, 40:60] = 1, 2
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    path = _write(tmp_path, ManifestRow("a.png", covid=True, mask="mask.png", source="s"))
+    (sample,) = load_samples(path, 60)
+    assert np.count_nonzero(sample.mask) == pytest.approx(800 / 6, rel=0.1)
+
+
+def test_unknown_patients_are_clusters_of_near_duplicates_within_a_source(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 1)):
+        image = _figure(seed)
+        image[0, 0] = ord(name)  # near, not exact, duplicates
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    cv2.imwrite(str(tmp_path / "d.png"), np.rot90(_figure(9, (180, 180)) ** 2))
+    path = _write(
+        tmp_path,
+        ManifestRow("a.png", source="s", split=Split.TEST),
+        ManifestRow("b.png", source="s"),
+        ManifestRow("c.png", source="other"),
+        ManifestRow("d.png", source="s"),
+    )
+    a, b, c, d = load_samples(path, 32)
+    assert a.patient == b.patient != c.patient
+    assert a.patient != d.patient
+    assert a.split is b.split is Split.TEST
+
+
+def test_a_row_without_split_follows_its_patient(tmp_path):
+    rows = [ManifestRow(f"{n}.png", patient="p", source="s") for n in range(3)]
+    rows[1] = ManifestRow("1.png", patient="p", source="s", split=Split.TEST)
+    assert {sample.split for sample in load_samples(_write(tmp_path, *rows), 32)} == {Split.TEST}
+
+
+def test_pseudo_labels_can_be_left_out(tmp_path):
+    path = _write(
+        tmp_path,
+        ManifestRow("a.png", covid=True, source="s"),
+        ManifestRow("b.png", covid=True, source="s", label_origin=LabelOrigin.PSEUDO),
+    )
+    assert [s.label_origin for s in load_samples(path, 32)] == [*LabelOrigin]
+    assert [s.path for s in load_samples(path, 32, human_only=True)] == ["a.png"]
+
+
+def test_classes_by_source_and_split(manifest):
+    samples = load_samples(manifest, 32)
+    assert sources_with_both_classes(samples) == ("covid-ct",)
+    require_both_classes(samples, Split.TRAIN)
+    with pytest.raises(DatasetError, match="validation: holds no sample with COVID-19"):
+        require_both_classes(samples, Split.VALIDATION)
 
 
 def test_near_duplicates_share_a_number_also_through_others():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.config import AugmentationConfig, NetworkConfig, TrainingConfig
-from model.data.dataset import Sample, Source, Split
+from model.data.dataset import Sample, Split
 from model.errors import DatasetError
 from model.training.augmentation import augment
 from model.training.pipeline import draw_epoch, epoch_steps, make_batch, training_batches
@@ -14,12 +14,12 @@ NONE = AugmentationConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 def _samples():
     generator = np.random.default_rng(0)
-    kinds = [(Source.COVID_CT, True)] * 6 + [(Source.COVID_CT, False)] * 3
-    kinds += [(Source.LUNA, False)] * 2 + [(Source.SEMISEG, True)]
+    kinds = [("covid-ct", True)] * 6 + [("covid-ct", False)] * 3
+    kinds += [("luna-noncovid", False)] * 2 + [("covid-semiseg", True)]
     samples = []
     for number, (source, covid) in enumerate(kinds):
         image = generator.random((32, 32), np.float32)
-        mask = image > 0.5 if source is Source.SEMISEG else None
+        mask = image > 0.5 if source == "covid-semiseg" else None
         samples.append(Sample(str(number), source, Split.TRAIN, str(number), covid, image, mask))
     return samples
 

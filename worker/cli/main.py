@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.data import data_app
 from worker.cli.database import database_app
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
@@ -74,6 +75,7 @@ app.command()(screen)
 app.add_typer(studies_app, name="studies")
 app.add_typer(database_app, name="db")
 app.command()(doctor)
+app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="model")
 app.command()(train)
 
