@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from dicom_node.ct_series import CtSeries
     from model.prediction import Finding, Prediction
-    from worker.db.tables import Delivery, Event, Screening, Series, Study
+    from worker.db.tables import Delivery, Event, Review, Screening, Series, Study
     from worker.screening import Outcome
 
 NOTICE = "Unverified result of a research network, for review by a radiologist."
@@ -128,6 +128,23 @@ def study_document(study: Study, events: list[Event] | None = None) -> dict[str,
         "events": [
             {"at": _iso(event.at), "event": event.event, **event.detail} for event in events or []
         ],
+    }
+
+
+def review_document(review: Review) -> dict[str, Any]:
+    """Describe a review in JSON types."""
+    return {
+        "id": review.id,
+        "study": review.study_id,
+        "screening": review.screening_id,
+        "reviewed_at": _iso(review.reviewed_at),
+        "reviewer": review.reviewer,
+        "decision": review.decision.value,
+        "reason": review.reason.value if review.reason else None,
+        "covid": review.covid,
+        "lesions": review.lesions.value,
+        "segmentation_sha256": review.segmentation_sha256,
+        "note": review.note,
     }
 
 

@@ -127,12 +127,27 @@ class Settings(BaseSettings):
     model: str | None = Field(
         default=None,
         description=(
-            "Model version to screen with (name-version or sha256). Unset: the shipped one, "
-            "whatever else is in the model folder."
+            "Model version to screen with (name-version or sha256), which pins it: promotions are "
+            "refused then. Unset: the version promoted last, before the first promotion the "
+            "newest shipped one, whatever else is in the model folder."
         ),
     )
     model_dir: Path | None = Field(
         default=None, description="Folder with further model versions beside the shipped one."
+    )
+    locked_test_set: Path | None = Field(
+        default=None,
+        description=(
+            "Manifest of the images that promotions are judged on; its rows of the split test "
+            "count. Unset: no version can be promoted."
+        ),
+    )
+    promotion_margins: CommaSeparated = Field(
+        default=("auc=0.02", "dice=0.02", "sensitivity=0.03", "specificity=0.03"),
+        description=(
+            "How much lower each figure of a candidate may be than that of the version in use, "
+            "overall and on each source; source/metric=number sets that of one source."
+        ),
     )
     operating_point: float | None = Field(
         default=None,
@@ -217,7 +232,9 @@ class Settings(BaseSettings):
         default="console", description="Log lines for people or for machines."
     )
 
-    @field_validator("allowed_calling_ae_titles", "destinations", "gpus", mode="before")
+    @field_validator(
+        "allowed_calling_ae_titles", "destinations", "gpus", "promotion_margins", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -242,6 +259,11 @@ class Settings(BaseSettings):
     def results_dir(self) -> Path:
         """Folder of the encoded results on their way out."""
         return self.data_dir / "results"
+
+    @property
+    def reviews_dir(self) -> Path:
+        """Folder of the segmentations that reviewers accepted or drew."""
+        return self.data_dir / "reviews"
 
     @property
     def resolved_database_url(self) -> str:

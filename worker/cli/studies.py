@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import output
-from worker.cli.options import JsonOption
+from worker.cli.options import JsonOption, KeyArgument
+from worker.cli.review import review
 from worker.cli.start import start_command
 from worker.errors import SettingsError
 from worker.lifecycle import StudyState
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
     from worker.db.tables import Study
 
 studies_app = typer.Typer(
-    help="List, show and requeue studies; list what was refused.", no_args_is_help=True
+    help="List, show, review and requeue studies; list what was refused.", no_args_is_help=True
 )
 
 PatientOption = Annotated[
     bool,
     typer.Option("--patient", help="Also show what identifies the patient."),
-]
-KeyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Id from the list, or Study Instance UID.")
 ]
 
 _PATIENT_FIELDS = (
@@ -139,6 +137,9 @@ def requeue(
         typer.echo(f"Where it has a result, that goes to {named}.")
 
 
+studies_app.command()(review)
+
+
 def _check_none_is_missing(study: Study) -> None:
     """Refuse to requeue from a shell that lacks the service's settings: nothing would be sent."""
     from worker.settings import PREFIX
@@ -166,14 +167,16 @@ def _patient(study: Study) -> dict[str, str]:
 
 
 def _document(session: Session, study: Study, *, patient: bool) -> dict[str, Any]:
+    from worker.db import reviews
     from worker.db.events import of_study
     from worker.explanations import explain
-    from worker.result import study_document
+    from worker.result import review_document, study_document
 
     return {
         **study_document(study, list(of_study(session, study))),
         "reason_in_words": explain(study.reason).words,
         "remedy": explain(study.reason).remedy,
+        "reviews": [review_document(review) for review in reviews.of_study(session, study)],
         **(_patient(study) if patient else {}),
     }
 

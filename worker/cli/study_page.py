@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.cli.output import harmless, print_table, stdout
+from worker.cli.review import print_reviews
 from worker.explanations import explain
 
 _EVENT_FACTS_SHOWN_ELSEWHERE = frozenset({"at", "event", "before"})
@@ -28,6 +29,8 @@ def print_study(document: dict[str, Any]) -> None:
     console.print(text, markup=False, highlight=False)
     if "covid_probability" in document:
         print_result(document)
+    if document["reviews"]:
+        print_reviews(document["reviews"])
     print_decisions(document)
     _print_deliveries(document["deliveries"])
     _print_events(document["events"])

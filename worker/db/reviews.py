@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from worker.judgement import Label, RejectReason, ReviewDecision
 
+_LONGEST_NAME = 128
+
 
 def reviewable(study: Study) -> Screening:
     """Return the screening whose result can be reviewed: the one in force.
@@ -68,8 +70,10 @@ def add(  # noqa: PLR0913 - the columns of a review
     Raises
     ------
     ReviewError
-        If another result came into force meanwhile.
+        If another result came into force meanwhile, or the reviewer has no name.
     """
+    if not 0 < len(reviewer) <= _LONGEST_NAME:
+        raise ReviewError(f"the reviewer's name must have 1 to {_LONGEST_NAME} characters")
     study = screenings.lock_study(session, screening.study_id)
     if reviewable(study).id != screening.id:
         raise ReviewError(f"study {study.id} was screened again meanwhile: look at the new result")
