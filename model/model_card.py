@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.data.dataset import Split
-from model.evaluation.calibration import INFECTED_SHARES, OTHER_PATIENTS
-from model.evaluation.measures import COMPOSED_STUDIES
+from model.evaluation.decision import SENSITIVITY_TARGET
+from model.evaluation.evaluation import OVERALL, TITLES, Level, Name
+from model.evaluation.metrics import sensitivity, specificity
+from model.evaluation.studies import INFECTED_SHARES, OTHER_PATIENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from model.data.dataset import Sample
-    from model.evaluation.measures import Measure
+    from model.evaluation.decision import StudyDecision
+    from model.evaluation.evaluation import Evaluation, Figure
     from model.registry import Manifest
 
 _CARD = """# {title}
@@ -34,6 +37,7 @@ The multitask network of Amyar, Modzelewski and Ruan (medRxiv 2020.04.16.2006470
 two U-Net decoders (reconstruction, segmentation), one classifier. {filters} filters at the first
 level (the paper: 64), input {size} x {size}, normalisation: {normalisation} (the paper: none).
 Tasks: {tasks}. SHA-256 of the weights: `{sha256}`.
+{precision}
 
 ## Data
 Each image is windowed (Hounsfield units: level -600, width 1500; figures come as their authors
@@ -54,21 +58,27 @@ their plain sum. Non-COVID images of these sources counted as empty masks: {empt
 
 ## Figures on the validation data
 Selection, calibration and operating point used the same data: these figures flatter. Intervals
-are 95 % bootstrap intervals over patients. Sensitivity and specificity of single slices are taken
-at the study's operating point, Brier scores after calibration (0.25 is a coin's).
+are 95 % bootstrap intervals over patients; "slice-level" is said where the patient of an image is
+unknown and clusters of near duplicates stand for patients. Sensitivity, specificity and accuracy of
+single slices are taken at the slices' operating point, {slice_point:.4f}, calibration error and
+Brier score after calibration. `evaluation.json` beside this card holds the same figures.
 
 | figure | on | n | value | 95 % interval |
 | --- | --- | --- | --- | --- |
 {figures}
 
+Overall figures mix sources: where a class comes from one source only, telling the sources apart
+looks like telling the disease. AUC within sources compares only images of one source.
+
 ## From slices to a study
-Platt scaling on the {calibration_source} validation slices (slope {slope:.3f},
-intercept {intercept:.3f}).
+Calibration: {method} on the {calibration_source} validation slices (slope {slope:.3f}, intercept
+{intercept:.3f}); log loss on patients that did not fit it: {log_losses}.
 A study's probability is the mean over the highest {top:.0%} of its slices with lung; operating
 point {point:.4f}. The share and the operating point (sensitivity at least {sensitivity}) were
 chosen on studies composed of {calibration_source} validation slices, since the data hold no whole
 studies: {infected} of a study's slices come from one patient
-with COVID-19, the others, and all slices of a study without, from {others} patients without.
+with COVID-19, the others, and all slices of a study without, from {others} patients without. At
+that point {composed}.
 AUC over composed studies by share:
 {shares}.
 Neither the share of infected slices nor what lies between them is known of real studies, so the
@@ -95,49 +105,79 @@ _SOURCE_NOTES = {
 }
 
 
+_PRECISIONS = {
+    "float16": "The kernels are stored rounded to float16; all figures below were measured after "
+    "rounding.",
+}
+_STATED = (Name.AUC, Name.AUC_WITHIN_SOURCES, Name.DICE)
+
+
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card states beside its fixed text."""
+    """What a model card states beside its fixed text.
+
+    Attributes
+    ----------
+    manifest
+        The version.
+    samples
+        All data, of which the validation part was evaluated.
+    evaluation
+        Figures on the validation part.
+    decision
+        Calibration, pooling and operating points, chosen on that part.
+    note
+        How it was trained.
+    empty_mask_sources
+        As in the training configuration.
+    """
 
     manifest: Manifest
     samples: Sequence[Sample]
-    measures: Sequence[Measure]
-    pooling_aucs: Mapping[float, float]
+    evaluation: Evaluation
+    decision: StudyDecision
     note: str
     empty_mask_sources: Sequence[str]
-    calibration_source: str
-    sensitivity_target: float
 
 
 def write_card(facts: CardFacts) -> str:
     """Return the model card as Markdown."""
-    manifest, samples = facts.manifest, facts.samples
+    manifest, samples, evaluation = facts.manifest, facts.samples, facts.evaluation
+    decision = facts.decision
     training = [sample for sample in samples if sample.split is Split.TRAIN]
+    composed = _composed(decision)
     return _CARD.format(
         title=f"{manifest.name} {manifest.version}",
         caution=manifest.caution,
-        performance=_performance(facts.measures),
+        performance=_performance(evaluation, composed),
         licence=manifest.licence,
         filters=manifest.network.base_filters,
         size=manifest.network.input_size,
         normalisation=manifest.network.normalisation.value,
         tasks=", ".join(manifest.network.tasks),
         sha256=manifest.sha256,
+        precision=_PRECISIONS.get(manifest.precision, ""),
         counts="\n".join(_count_rows(samples)),
         sources="\n".join(_source_notes(samples)),
         command=manifest.training_command,
         empty=", ".join(facts.empty_mask_sources) or "none",
         note=facts.note,
-        figures="\n".join(_row(measure) for measure in facts.measures),
-        calibration_source=facts.calibration_source,
-        sensitivity=facts.sensitivity_target,
+        figures="\n".join(_row(figure) for figure in evaluation.figures),
+        calibration_source=", ".join(decision.sources),
+        sensitivity=SENSITIVITY_TARGET,
         infected=f"{INFECTED_SHARES[0]:.0%} to {INFECTED_SHARES[1]:.0%}",
         others=OTHER_PATIENTS,
+        method=manifest.calibration.method,
         slope=manifest.calibration.slope,
         intercept=manifest.calibration.intercept,
+        log_losses=_listed({name: f"{loss:.4f}" for name, loss in decision.log_losses.items()}),
         top=manifest.pooling.top_share,
         point=manifest.operating_point,
-        shares=", ".join(f"{share:.0%}: {auc:.3f}" for share, auc in facts.pooling_aucs.items()),
+        slice_point=decision.slices.operating_point,
+        composed=composed,
+        shares=_listed(
+            {f"{each:.0%}": f"{auc:.3f}" for each, auc in decision.pooling_aucs.items()}
+        ),
         training=len(training),
         hounsfield=sum(sample.hounsfield for sample in training),
         masks=sum(sample.mask is not None for sample in training),
@@ -159,16 +199,34 @@ def _source_notes(samples: Sequence[Sample]) -> list[str]:
     return [f"- {each}: {_SOURCE_NOTES.get(each, unknown)}." for each in sorted(present)]
 
 
-def _performance(measures: Sequence[Measure]) -> str:
+def _performance(evaluation: Evaluation, composed: str) -> str:
     """Say the values that count in one line."""
     telling = [
-        f"{measure.name} {measure.value:.2f} ({measure.on}, n = {measure.count})"
-        for measure in measures
-        if measure.name in {"AUC", "Dice"} or measure.on == COMPOSED_STUDIES
+        f"{TITLES[figure.name]} {figure.value:.2f} ({figure.source}, n = {figure.count})"
+        for figure in evaluation.figures
+        if figure.name in _STATED and (figure.source != OVERALL or len(evaluation.sources) == 1)
     ]
-    return f"On the validation data, which also chose it: {', '.join(telling)}."
+    return f"On the validation data, which also chose it: {', '.join(telling)}; {composed}."
 
 
-def _row(measure: Measure) -> str:
-    low_high = "" if measure.interval is None else "{:.3f} to {:.3f}".format(*measure.interval)
-    return f"| {measure.name} | {measure.on} | {measure.count} | {measure.value:.3f} | {low_high} |"
+def _composed(decision: StudyDecision) -> str:
+    """Say what the operating point reaches on the studies it was chosen on."""
+    truth, scores = decision.studies.covid, decision.studies.pooled(decision.pooling)
+    positive = scores >= decision.operating_point
+    return (
+        f"sensitivity {sensitivity(truth, positive):.2f} and specificity "
+        f"{specificity(truth, positive):.2f} on composed studies"
+    )
+
+
+def _row(figure: Figure) -> str:
+    low_high = "" if figure.interval is None else "{:.3f} to {:.3f}".format(*figure.interval)
+    level = ", slice-level" if figure.level is Level.SLICE else ""
+    return (
+        f"| {TITLES[figure.name]} | {figure.source}{level} | {figure.count} | {figure.value:.3f} "
+        f"| {low_high} |"
+    )
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items()) or "not known"

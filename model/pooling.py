@@ -15,10 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt scaling: the logit of a probability, times `slope`, plus `intercept`."""
+    """The logit of a probability, times `slope`, plus `intercept`.
+
+    With both it is Platt scaling, with the slope alone temperature scaling (by 1 / slope).
+    """
 
     slope: float = 1.0
     intercept: float = 0.0
+
+    @property
+    def method(self) -> str:
+        """``none``, ``temperature`` or ``platt``."""
+        if self.intercept:
+            return "platt"
+        return "none" if self.slope == 1.0 else "temperature"
 
     def apply(self, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return calibrated probabilities of the same shape."""

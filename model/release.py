@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from model.config import Task, TrainingConfig
-from model.data.dataset import Split
+from model.data.dataset import Split, sources_with_both_classes
 from model.errors import RegistryError
 from model.evaluation.calibration import CalibrationMethod
 from model.evaluation.evaluate import Origin
@@ -31,13 +31,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.data.dataset import Sample
-    from model.evaluation.subject import Evaluated, Subject
+    from model.evaluation.decision import StudyDecision
+    from model.evaluation.subject import Subject
 
     Report = Callable[[str, float | None], None]
 
 TRAINING_FILE = "training.json"
 EVALUATION_FILE = "evaluation.json"
 NEEDED_TASKS = (Task.SEGMENTATION, Task.CLASSIFICATION)
+_UNDECIDABLE = (
+    "the validation data need slices of one source with and without COVID-19: calibration and "
+    "operating point are chosen on them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class ReleaseOptions:
     half_precision: bool = False
 
 
-def release_run(  # noqa: PLR0913 - what, where to, as what, on which data, and how
+def release_run(
     run: Path,
     registry: Path,
     identity: Identity,
@@ -126,6 +131,9 @@ def release_run(  # noqa: PLR0913 - what, where to, as what, on which data, and 
     config = TrainingConfig.from_json((run / RUN_CONFIG).read_text())
     report("reading the data", None)
     samples = load(finished.network.input_size)
+    validation = [sample for sample in samples if sample.split is Split.VALIDATION]
+    if not sources_with_both_classes(validation):
+        raise RegistryError(_UNDECIDABLE)
     with _whole(folder) as unfinished:
         subject = _store_weights(finished, unfinished / WEIGHTS_FILE, options)
         evaluated = evaluate_subject(
@@ -136,11 +144,15 @@ def release_run(  # noqa: PLR0913 - what, where to, as what, on which data, and 
             report=lambda done: report("running the network on the validation data", done),
         )
         report("writing manifest and model card", None)
-        manifest = _manifest(subject, identity, evaluated, samples, options)
+        decision = evaluated.study_decision
+        if decision is None:
+            raise RegistryError(_UNDECIDABLE)
+        manifest = _manifest(subject, identity, decision, samples, options)
         card = CardFacts(
             manifest=manifest,
             samples=samples,
-            evaluated=evaluated,
+            evaluation=evaluated.evaluation,
+            decision=decision,
             note=identity.note,
             empty_mask_sources=config.empty_mask_sources,
         )
@@ -180,16 +192,10 @@ def _store_weights(finished: Subject, target: Path, options: ReleaseOptions) -> 
 def _manifest(
     subject: Subject,
     identity: Identity,
-    evaluated: Evaluated,
+    decision: StudyDecision,
     samples: Sequence[Sample],
     options: ReleaseOptions,
 ) -> Manifest:
-    decision = evaluated.study_decision
-    if decision is None:
-        raise RegistryError(
-            "the validation data need slices of one source with and without COVID-19: "
-            "calibration and operating point are chosen on them"
-        )
     return Manifest(
         name=identity.name,
         version=identity.version,

@@ -62,6 +62,35 @@ def load_weights(network: keras.Model, *paths: Path) -> None:
         variable.assign(values)
 
 
+def round_weights(source: Path, target: Path) -> None:
+    """Write a weights file again with its kernels as float16, at half the size.
+
+    Parameters
+    ----------
+    source, target
+        A file of `save_weights`, and the one to write, whole or not at all.
+
+    Raises
+    ------
+    RegistryError
+        If the file is unreadable, or a kernel is too large for float16.
+
+    Notes
+    -----
+    Biases and the statistics of normalisation stay float32: they take little room, and small
+    variances would vanish. `load_weights` gives float32 either way, so a network computes alike.
+    """
+    arrays = _read(source)
+    for name, values in arrays.items():
+        if values.ndim < 2 or values.dtype != np.float32:
+            continue
+        if values.size and np.abs(values).max() > np.finfo(np.float16).max:
+            raise RegistryError(f"{source}: {name} is too large to be rounded to float16")
+        arrays[name] = values.astype(np.float16)
+    with replaced(target) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
 def resample_flattened_kernel(
     kernel: NDArray[np.float32], inputs: int, maps: int
 ) -> NDArray[np.float32]:
@@ -99,9 +128,13 @@ def resample_flattened_kernel(
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: _as_float32(arrays[name]) for name in arrays.files}
     except (AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise RegistryError(f"{path}: not a weights file: {error}") from error
+
+
+def _as_float32(values: NDArray[np.generic]) -> NDArray[np.float32]:
+    return values.astype(np.float32) if values.dtype == np.float16 else values  # type: ignore[return-value]
 
 
 def _named(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:

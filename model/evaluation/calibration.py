@@ -1,48 +1,49 @@
-"""Calibration, pooling rule and operating point, all chosen on validation data."""
+"""Probability calibration, fitted on validation data and chosen by cross-validation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
 
-from model.evaluation.metrics import roc_auc
-from model.pooling import Calibration, Pooling
+from model.pooling import Calibration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-POOLING_SHARES = (0.1, 0.2, 0.35, 0.5, 1.0)
-INFECTED_SHARES = (0.2, 0.8)
-OTHER_PATIENTS = 5
-SLICES_PER_STUDY = 60
-STUDIES_PER_CLASS = 400
-# What the paper's network reaches.
-SENSITIVITY_TARGET = 0.94
+FOLDS = 5
+_LOG_SLOPE_BOUNDS = (-5.0, 3.0)
+_INTERCEPT_BOUNDS = (-10.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ComposedStudies:
-    """Studies composed of validation slices, since the validation data hold no whole studies.
+class CalibrationMethod(StrEnum):
+    """How raw probabilities are calibrated; ``auto`` takes the better one."""
+
+    AUTO = "auto"
+    TEMPERATURE = "temperature"
+    PLATT = "platt"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationChoice:
+    """A calibration, and what spoke for it.
 
     Attributes
     ----------
-    slices
-        Calibrated probabilities of shape (studies, slices).
-    covid
-        Class of each study.
+    calibration
+        Fitted on all validation slices.
+    log_losses
+        Cross-validated log loss of each method over patients that did not fit it, and of the raw
+        probabilities (``none``); empty where there were too few patients to part.
     """
 
-    slices: NDArray[np.float64]
-    covid: NDArray[np.bool_]
-
-    def pooled(self, pooling: Pooling) -> NDArray[np.float64]:
-        """Return the probability of each study."""
-        return np.array([pooling.pool(study) for study in self.slices])
+    calibration: Calibration
+    log_losses: dict[str, float]
 
 
 def fit_platt(probabilities: NDArray[np.float32], covid: NDArray[np.bool_]) -> Calibration:
@@ -60,88 +61,103 @@ def fit_platt(probabilities: NDArray[np.float32], covid: NDArray[np.bool_]) -> C
     Platt 1999, section 2.2: the targets (n+ + 1) / (n+ + 2) and 1 / (n- + 2) keep a few samples
     from making the scaling certain. The slope is held positive: a calibration must not reorder.
     """
-    positives, negatives = int(covid.sum()), int((~covid).sum())
-    targets = np.where(covid, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    logit = np.log(clipped / (1 - clipped))
+    logit, targets = _logit(probabilities), _smoothed_targets(covid)
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        score = np.exp(parameters[0]) * logit + parameters[1]
-        return float(np.mean(np.logaddexp(0, score) - targets * score))
+        return _cross_entropy(np.exp(parameters[0]) * logit + parameters[1], targets)
 
-    best = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-5, 3), (-10, 10)])
+    best = minimize(
+        loss, np.zeros(2), method="L-BFGS-B", bounds=[_LOG_SLOPE_BOUNDS, _INTERCEPT_BOUNDS]
+    )
     return Calibration(float(np.exp(best.x[0])), float(best.x[1]))
 
 
-def compose_studies(
-    probabilities: NDArray[np.float64],
-    covid: NDArray[np.bool_],
-    patients: NDArray[np.str_],
-    seed: int = 0,
-) -> ComposedStudies:
-    """Compose studies from single slices, drawn with replacement.
+def fit_temperature(probabilities: NDArray[np.float32], covid: NDArray[np.bool_]) -> Calibration:
+    """Fit temperature scaling: the logit is divided by one number, so 0.5 stays where it is.
 
     Parameters
     ----------
-    probabilities
-        Calibrated probabilities of validation slices.
-    covid
-        Their classes.
-    patients
-        Their patients.
-    seed
-        Seed of the drawing.
+    probabilities, covid
+        As in `fit_platt`.
 
     Notes
     -----
-    A study of COVID-19 gets a share of infected slices drawn evenly from `INFECTED_SHARES`, all of
-    one patient with COVID-19; its other slices, and all of a study without, are those of
-    `OTHER_PATIENTS` patients without. A real study is one person's, but its slices vary more than
-    the one to three figures that the data hold of a person; slices drawn from everybody would
-    make every study an average of all, and the task too easy.
+    Guo et al. 2017, section 4.2, for two classes; the targets are Platt's, for his reason.
     """
-    generator = np.random.default_rng(seed)
+    logit, targets = _logit(probabilities), _smoothed_targets(covid)
 
-    def draw(group: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
-        names = np.unique(patients[group])
-        drawn = generator.choice(names, (STUDIES_PER_CLASS, count))
-        pools = (probabilities[group & np.isin(patients, chosen)] for chosen in drawn)
-        return np.stack([generator.choice(pool, SLICES_PER_STUDY) for pool in pools])
+    def loss(parameters: NDArray[np.float64]) -> float:
+        return _cross_entropy(np.exp(parameters[0]) * logit, targets)
 
-    shares = generator.uniform(*INFECTED_SHARES, (STUDIES_PER_CLASS, 1))
-    infected = generator.random((STUDIES_PER_CLASS, SLICES_PER_STUDY)) < shares
-    diseased = np.where(infected, draw(covid, 1), draw(~covid, OTHER_PATIENTS))
-    return ComposedStudies(
-        np.concatenate([diseased, draw(~covid, OTHER_PATIENTS)]),
-        np.repeat([True, False], STUDIES_PER_CLASS),
-    )
+    best = minimize(loss, np.zeros(1), method="L-BFGS-B", bounds=[_LOG_SLOPE_BOUNDS])
+    return Calibration(float(np.exp(best.x[0])))
 
 
-def choose_pooling(
-    studies: ComposedStudies, shares: Sequence[float] = POOLING_SHARES
-) -> tuple[Pooling, dict[float, float]]:
-    """Return the pooling rule with the highest AUC over composed studies, and every share's AUC."""
-    aucs = {share: roc_auc(studies.covid, studies.pooled(Pooling(share))) for share in shares}
-    return Pooling(max(aucs, key=lambda share: (round(aucs[share], 3), -share))), aucs
+FITS: dict[CalibrationMethod, Callable[[NDArray[np.float32], NDArray[np.bool_]], Calibration]] = {
+    CalibrationMethod.TEMPERATURE: fit_temperature,
+    CalibrationMethod.PLATT: fit_platt,
+}
 
 
-def choose_operating_point(
-    probabilities: NDArray[np.float64],
+def choose_calibration(
+    probabilities: NDArray[np.float32],
     covid: NDArray[np.bool_],
-    sensitivity: float = SENSITIVITY_TARGET,
-) -> float:
-    """Return the highest threshold at which at least this share of the diseased is positive.
+    patients: NDArray[np.str_],
+    method: CalibrationMethod = CalibrationMethod.AUTO,
+) -> CalibrationChoice:
+    """Fit the method that predicts unseen patients best, or the one that is asked for.
 
     Parameters
     ----------
-    probabilities
-        Calibrated probabilities of studies.
-    covid
-        Their classes.
-    sensitivity
-        What is wanted; the paper's is 0.94.
+    probabilities, covid
+        Raw probabilities and classes of validation slices; both classes have to be there.
+    patients
+        Their patients: the folds part them, not their slices.
+    method
+        What to fit; `CalibrationMethod.AUTO` takes the lowest cross-validated log loss, and
+        temperature where there are too few patients to cross-validate, since it has one
+        parameter less to get wrong.
     """
-    positives = np.sort(probabilities[covid])
-    missed = int(np.floor((1 - sensitivity) * positives.size + 1e-9))
-    # Rounded down, so that the threshold survives being written in four digits.
-    return float(np.floor(positives[missed] * 1e4) / 1e4)
+    losses = {"none": _held_out_loss(probabilities, covid, patients, lambda _p, _c: Calibration())}
+    losses |= {
+        each.value: _held_out_loss(probabilities, covid, patients, fit)
+        for each, fit in FITS.items()
+    }
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    if method is CalibrationMethod.AUTO:
+        method = min(FITS, key=lambda each: known.get(each.value, 0.0))
+    return CalibrationChoice(FITS[method](probabilities, covid), known)
+
+
+def _held_out_loss(
+    probabilities: NDArray[np.float32],
+    covid: NDArray[np.bool_],
+    patients: NDArray[np.str_],
+    fit: Callable[[NDArray[np.float32], NDArray[np.bool_]], Calibration],
+) -> float | None:
+    """Return the log loss over `FOLDS` folds of patients, or None if a fold cannot be fitted."""
+    names, membership = np.unique(patients, return_inverse=True)
+    folds = np.random.default_rng(0).permutation(np.arange(names.size) % FOLDS)[membership]
+    calibrated = np.zeros(covid.size)
+    for fold in range(FOLDS):
+        held_out = folds == fold
+        if np.unique(covid[~held_out]).size < 2:
+            return None
+        calibrated[held_out] = fit(probabilities[~held_out], covid[~held_out]).apply(
+            probabilities[held_out]
+        )
+    return _cross_entropy(_logit(calibrated), covid.astype(np.float64))
+
+
+def _logit(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def _smoothed_targets(covid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    positives, negatives = int(covid.sum()), int((~covid).sum())
+    return np.where(covid, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+
+def _cross_entropy(score: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    return float(np.mean(np.logaddexp(0, score) - targets * score))

@@ -32,6 +32,19 @@ class Name(StrEnum):
     BRIER = "brier"
 
 
+TITLES: dict[str, str] = {
+    Name.AUC: "AUC",
+    Name.AUC_WITHIN_SOURCES: "AUC within sources",
+    Name.AVERAGE_PRECISION: "Average precision",
+    Name.SENSITIVITY: "Sensitivity",
+    Name.SPECIFICITY: "Specificity",
+    Name.ACCURACY: "Accuracy",
+    Name.CALIBRATION_ERROR: "Calibration error (ECE)",
+    Name.BRIER: "Brier score",
+    Name.DICE: "Dice, mean per image",
+    Name.DICE_POOLED: "Dice, pooled",
+    Name.SHARE_CALLED_LESION: "Share called lesion without COVID-19",
+}
 LOWER_IS_BETTER = frozenset({Name.CALIBRATION_ERROR, Name.BRIER, Name.SHARE_CALLED_LESION})
 
 

@@ -7,13 +7,9 @@ gives (sets,) values, so that a thousand bootstrap repeats are a few array opera
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CALIBRATION_BINS = 10
 
@@ -182,16 +178,6 @@ def _divided(
     out = np.full(below.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out
-
-
-def lesion_overlap(
-    truth: Sequence[NDArray[np.bool_]], predicted: Sequence[NDArray[np.bool_]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each pair of masks, twice the common pixels and the sum of both sizes."""
-    pairs = list(zip(truth, predicted, strict=True))
-    common = [2 * np.count_nonzero(first & second) for first, second in pairs]
-    total = [np.count_nonzero(first) + np.count_nonzero(second) for first, second in pairs]
-    return np.array(common, np.int64), np.array(total, np.int64)
 
 
 def bootstrap_interval(

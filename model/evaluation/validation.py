@@ -8,7 +8,7 @@ import numpy as np
 
 from model.config import Task
 from model.data.dataset import sources_with_both_classes
-from model.evaluation.metrics import dice, roc_auc
+from model.evaluation.metrics import dice, roc_auc_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,15 +43,15 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
     Returns
     -------
     dict
-        ``auc`` over the sources with both classes alone (where knowing the source does not
-        tell the class), ``dice`` as the mean over the images with a mask,
+        ``auc`` over pairs of images of one source (so that knowing the source does not help),
+        0.5 if no source has both classes, ``dice`` as the mean over the images with a mask,
         ``reconstruction_mse``, and ``score``: the mean of AUC and Dice as far as they exist.
     """
     outputs = predict_samples(network, samples)
     metrics: dict[str, float] = {}
     if Task.CLASSIFICATION in outputs:
         probability = outputs[Task.CLASSIFICATION].reshape(-1).astype(np.float64)
-        metrics["auc"] = covid_ct_auc(samples, probability)
+        metrics["auc"] = auc_within_sources(samples, probability)
     if Task.SEGMENTATION in outputs:
         masks = outputs[Task.SEGMENTATION][..., 0] >= 0.5
         scores = [
@@ -69,11 +69,12 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
     return metrics | {"score": score}
 
 
-def covid_ct_auc(samples: Sequence[Sample], probability: NDArray[np.float64]) -> float:
-    """Return the AUC over the sources with both classes, or 0.5 if there is none."""
+def auc_within_sources(samples: Sequence[Sample], probability: NDArray[np.float64]) -> float:
+    """Return the AUC over pairs of one source, or 0.5 if no source has both classes."""
     both = sources_with_both_classes(samples)
+    if not both:
+        return 0.5
     chosen = np.array([s.source in both and s.covid is not None for s in samples], bool)
     truth = np.array([bool(sample.covid) for sample in samples])[chosen]
-    if truth.all() or not truth.any():
-        return 0.5
-    return roc_auc(truth, probability[chosen])
+    sources = np.array([sample.source for sample in samples])[chosen]
+    return roc_auc_within(truth, probability[chosen], sources)

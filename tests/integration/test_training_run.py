@@ -139,7 +139,7 @@ def test_a_release_is_calibrated_and_described(registry):
     assert f"**Known performance:** {NOT_EVALUATED}" in entry.model_card
     assert "- covid-semiseg: " in entry.model_card
     assert "tcga-luad-slices" not in entry.model_card, "it never saw what the card names"
-    assert "AUC | covid-ct, slices | 8" in entry.model_card
+    assert "| AUC | covid-ct | 8 |" in entry.model_card
     assert json.loads((entry.folder / "training.json").read_text())["batch_size"] == 4
 
 

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigError
-from model.evaluation.calibration import (
-    choose_operating_point,
-    choose_pooling,
-    compose_studies,
-    fit_platt,
-)
+from model.evaluation.calibration import fit_platt
+from model.evaluation.decision import choose_operating_point
 from model.evaluation.metrics import roc_auc
+from model.evaluation.studies import choose_pooling, compose_studies
 from model.pooling import Calibration, Pooling
 
 
