@@ -20,6 +20,7 @@ SHIPPED_ROOT = Path(__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 CARD_FILE = "MODEL_CARD.md"
+TRAINING_DATA_FILE = "training_data.json"
 NOT_EVALUATED = "Not evaluated on whole studies."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,6 +12,10 @@ from worker.errors import SchemaOutdatedError, SettingsError
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
     from dicom_node.config import Destination, ListenerConfig
     from dicom_node.provenance import Equipment
     from dicom_node.series import SelectionPolicy
@@ -21,8 +25,9 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.delivery import Deliverer
     from worker.job import JobConfig, ScreeningJob
-    from worker.model_choice import Choice
+    from worker.model_choice import Choice, Standing
     from worker.pickup import NetworkInUse
+    from worker.promotion import Promotions
     from worker.reviews import Folders, ReviewDesk
     from worker.settings import Settings
     from worker.sweeper import Sweeper
@@ -223,19 +228,44 @@ def model_choice(settings: Settings) -> Choice:
     RegistryError, ModelIntegrityError
         If the version is not there, or not what was promoted.
     """
-    from worker.db import model_versions
-    from worker.db.engine import Database, is_absent
     from worker.model_choice import choose
 
-    versions, url = registry(settings), settings.resolved_database_url
-    # Promotions live in the database; who pins a version, or has no database yet, needs none.
-    if settings.model is not None or is_absent(url):
-        return choose(versions, settings.model, None)
-    with closing(Database(url)) as database:
+    # Promotions live in the database; who pins a version needs none.
+    if settings.model is not None:
+        return choose(registry(settings), settings.model, None)
+    with _session_with_promotions(settings) as session:
+        return choose(registry(settings), None, session)
+
+
+def model_standings(settings: Settings) -> list[Standing]:
+    """List every model version and where it stands.
+
+    Raises
+    ------
+    RegistryError
+        If a manifest cannot be read.
+    """
+    from worker.model_choice import standings
+
+    with _session_with_promotions(settings) as session:
+        return standings(registry(settings), session)
+
+
+@contextmanager
+def _session_with_promotions(settings: Settings) -> Iterator[Session | None]:
+    """Open the database for reading, if there is one that can hold promotions."""
+    from worker.db import model_versions
+    from worker.db.engine import Database, is_absent
+
+    if is_absent(settings.resolved_database_url):
+        yield None
+        return
+    with closing(Database(settings.resolved_database_url)) as database:
         if not model_versions.prepared(database.engine):
-            return choose(versions, None, None)
+            yield None
+            return
         with database.reading() as session:
-            return choose(versions, None, session)
+            yield session
 
 
 def chosen_model(settings: Settings) -> RegistryEntry:
@@ -262,6 +292,24 @@ def verify_model(settings: Settings) -> RegistryEntry:
     entry = chosen_model(settings)
     entry.verified_weights()
     return entry
+
+
+def promotions(settings: Settings, database: Database) -> Promotions:
+    """Open the promotions of this installation.
+
+    Raises
+    ------
+    ConfigError
+        If a margin cannot be read.
+    """
+    from model.comparison import parse_margins
+    from worker.promotion import PromotionRules, Promotions
+    from worker.training_slices import read_training_slice
+
+    rules = PromotionRules(
+        settings.model, settings.locked_test_set, parse_margins(settings.promotion_margins)
+    )
+    return Promotions(database, registry(settings), rules, read_training_slice)
 
 
 def load_predictor(settings: Settings, entry: RegistryEntry | None = None) -> Predictor:

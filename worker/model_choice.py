@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from model.errors import ModelIntegrityError, RegistryError
 from model.prediction import ModelVersion
 from worker.db import model_versions
+from worker.lifecycle import ModelState
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -48,6 +49,17 @@ class Choice:
     entry: RegistryEntry
     origin: Origin
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a version stands; without `entry` the database knows it, but no folder holds it."""
+
+    title: str
+    sha256: str
+    state: ModelState
+    entry: RegistryEntry | None
+    registered: bool
 
 
 def choose(registry: Registry, pin: str | None, session: Session | None) -> Choice:
@@ -92,3 +104,36 @@ def choose(registry: Registry, pin: str | None, session: Session | None) -> Choi
 def installed(registry: Registry, row: ModelVersionRow) -> RegistryEntry | None:
     """Return a version of the database as it lies on disk, None if it does not."""
     return registry.find(ModelVersion(row.name, row.version, row.sha256))
+
+
+def standings(registry: Registry, session: Session | None) -> list[Standing]:
+    """List every version on disk or in the database, and where it stands.
+
+    Parameters
+    ----------
+    registry
+        The versions on disk.
+    session
+        The database, None where there is none: then the newest shipped version is current.
+    """
+    entries = registry.list()
+    rows = list(model_versions.every(session)) if session is not None else []
+    states = model_versions.states(session) if session is not None else {}
+    if ModelState.CURRENT not in states.values():
+        in_use = choose(registry, None, None).entry
+    else:
+        in_use = None
+    found = {ModelVersion(row.name, row.version, row.sha256): row for row in rows}
+    listed = []
+    for entry in entries:
+        row = found.pop(entry.model_version, None)
+        state = states[row.id] if row else ModelState.CANDIDATE
+        if in_use is not None and entry == in_use:
+            state = ModelState.CURRENT
+        registered = row is not None and row.registered_at is not None
+        listed.append(Standing(entry.title, entry.manifest.sha256, state, entry, registered))
+    listed += [
+        Standing(f"{row.name}-{row.version}", row.sha256, states[row.id], None, registered=True)
+        for row in found.values()
+    ]
+    return listed

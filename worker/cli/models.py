@@ -1,4 +1,4 @@
-"""`lungwatch model`: the model versions that are installed, and what each one is."""
+"""`lungwatch model`: the model versions of an installation, what each one is, and which screens."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ import typer
 
 from worker.cli import output
 from worker.cli.options import JsonOption
+from worker.cli.promote import compare, lock, promote, rollback
 
 if TYPE_CHECKING:
     from model.registry import RegistryEntry
+    from worker.model_choice import Standing
 
-models_app = typer.Typer(help="List, show and release model versions.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="List, show, compare, release and promote model versions.", no_args_is_help=True
+)
 
 
 @models_app.command("list")
 def list_(*, json: JsonOption = False) -> None:
-    """List the model versions: those shipped, and those of this installation."""
-    from worker.bootstrap import registry
+    """List the model versions: shipped ones, those of this installation, and which is in use."""
+    from worker.bootstrap import model_standings, registry
     from worker.cli.start import start_command
 
-    rows = [_summary(entry) for entry in registry(start_command()).list()]
+    settings = start_command()
+    pinned = registry(settings).get(settings.model) if settings.model else None
+    rows = [_listed(standing, pinned) for standing in model_standings(settings)]
     if json:
         output.print_json(rows)
         return
-    columns = ["model", "sha256", "operating point", "licence", "caution"]
-    keys = ("title", "sha256", "operating_point", "licence", "caution")
-    shown = [row | {"sha256": row["sha256"][:12]} for row in rows]
-    output.print_table("Model versions", columns, [[row[key] for key in keys] for row in shown])
+    columns = ["model", "state", "sha256", "operating point", "licence", "caution"]
+    keys = ("title", "shown", "sha256", "operating_point", "licence", "caution")
+    shown = [row | {"sha256": row["sha256"][:12], "shown": _state(row)} for row in rows]
+    output.print_table("Model versions", columns, [[row.get(key) for key in keys] for row in shown])
 
 
 @models_app.command("show")
@@ -95,6 +101,30 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
         lambda size: load_samples(data, size, read_training_slice),
     )
     output.stderr().print(f"Released {entry.title} in {entry.folder}", markup=False)
+
+
+models_app.command()(compare)
+models_app.command()(promote)
+models_app.command()(rollback)
+models_app.command()(lock)
+
+
+def _listed(standing: Standing, pinned: RegistryEntry | None) -> dict[str, Any]:
+    own = {
+        "title": standing.title,
+        "sha256": standing.sha256,
+        "state": standing.state.value,
+        "pinned": standing.entry is not None and standing.entry == pinned,
+        "registered": standing.registered,
+        "on_disk": standing.entry is not None,
+    }
+    return own | (_summary(standing.entry) if standing.entry else {})
+
+
+def _state(row: dict[str, Any]) -> str:
+    remarks = [name for name, holds in (("pinned", row["pinned"]),) if holds]
+    remarks += [] if row["on_disk"] else ["not on disk"]
+    return ", ".join([row["state"], *remarks])
 
 
 def _summary(entry: RegistryEntry) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""What a network has seen, as digests: enough to find it again in a test set, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model.data.manifest import Split, read_manifest
+from model.errors import DatasetError, RegistryError
+from model.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from model.data.manifest import Manifest, ManifestRow
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """Digests of patients and image files.
+
+    Attributes
+    ----------
+    patients
+        SHA-256 of each known patient's name, whatever source calls him so: one hospital's patient
+        must not become another by a source's name.
+    files
+        SHA-256 of each image file; of a series, of each of its files.
+    """
+
+    patients: frozenset[str]
+    files: frozenset[str]
+
+    def __or__(self, other: Fingerprints) -> Fingerprints:
+        """Return what either of them has seen."""
+        return Fingerprints(self.patients | other.patients, self.files | other.files)
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON, whole or not at all."""
+        document = {
+            "format": FORMAT,
+            "patients": sorted(self.patients),
+            "files": sorted(self.files),
+        }
+        write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def read_fingerprints(path: Path) -> Fingerprints | None:
+    """Read what `Fingerprints.write` wrote, None if there is no such file.
+
+    Raises
+    ------
+    RegistryError
+        If the file is something else.
+    """
+    try:
+        document = json.loads(path.read_text())
+        if document["format"] != FORMAT:
+            raise RegistryError(f"{path}: format {document['format']}, this version reads {FORMAT}")
+        return Fingerprints(frozenset(document["patients"]), frozenset(document["files"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"{path}: is no list of training data: {error}") from error
+
+
+def training_fingerprints(manifest: Path) -> Fingerprints:
+    """Take the fingerprints of all that a manifest lets train or choose thresholds.
+
+    Parameters
+    ----------
+    manifest
+        A data manifest; its rows of the split ``test`` do not count.
+
+    Raises
+    ------
+    DatasetError
+        If the manifest or a file it names cannot be read.
+    """
+    listed = read_manifest(manifest)
+    return fingerprints_of(listed, (row for row in listed.rows if row.split is not Split.TEST))
+
+
+def fingerprints_of(manifest: Manifest, rows: Iterable[ManifestRow]) -> Fingerprints:
+    """Take the fingerprints of some rows of a manifest; see `training_fingerprints`."""
+    chosen = list(rows)
+    paths = dict.fromkeys(manifest.file(row.path) for row in chosen)
+    return Fingerprints(
+        frozenset(patient_fingerprint(row.patient) for row in chosen if row.patient),
+        frozenset(digest for path in paths for digest in file_digests(path)),
+    )
+
+
+def patient_fingerprint(patient: str) -> str:
+    """Return the SHA-256 of a patient's name."""
+    return hashlib.sha256(patient.strip().encode()).hexdigest()
+
+
+def file_digests(path: Path) -> list[str]:
+    """Return the SHA-256 of a file, or of every file of a folder, in the order of their names.
+
+    Raises
+    ------
+    DatasetError
+        If one cannot be read.
+    """
+    try:
+        files = (
+            sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+        )
+        return [_digest(file) for file in files]
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,395 @@
+"""Bringing model versions into use: compared on a locked test set, recorded, and taken back.
+
+The gate's rule is `model.comparison`'s; docs/model-registry.md tells it to those who promote.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model.comparison import Comparison, compare
+from model.errors import ModelError, RegistryError
+from model.evaluation.evaluate import Origin
+from model.evaluation.subject import evaluate_subject, subject_of_version
+from worker.db import events, model_versions
+from worker.db.tables import Promotion
+from worker.errors import PromotionError
+from worker.lifecycle import PromotionAction
+from worker.locked_test_set import lock, open_test_set, require_locked
+from worker.model_choice import Origin as InUseBecause
+from worker.model_choice import choose, installed, standings
+from worker.settings import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from model.comparison import Margins
+    from model.data.dataset import Sample, SliceReader
+    from model.evaluation.subject import Evaluated
+    from model.registry import Registry, RegistryEntry
+    from worker.db.engine import Database
+    from worker.db.tables import LockedTestSet, ModelVersionRow
+    from worker.locked_test_set import TestSet
+    from worker.model_choice import Standing
+
+    Report = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRules:
+    """What an installation sets.
+
+    Attributes
+    ----------
+    pin
+        Version named by ``LUNGWATCH_MODEL``, which no promotion can replace.
+    locked_test_set
+        Manifest that promotions are judged on.
+    margins
+        How much lower a figure of a candidate may be.
+    """
+
+    pin: str | None
+    locked_test_set: Path | None
+    margins: Margins
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What came into use, and how.
+
+    Attributes
+    ----------
+    number
+        Number of the promotion or rollback.
+    title, previous
+        The version now in use, and the one before.
+    comparison
+        The grounds; None for a rollback, or where the version before could not be measured.
+    reasons
+        What the gate had against it and was overridden.
+    """
+
+    number: int
+    title: str
+    previous: str
+    comparison: Comparison | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class Promotions:
+    """The promotions of one installation.
+
+    Parameters
+    ----------
+    database
+        Holds them.
+    registry
+        The versions on disk.
+    rules
+        The installation's settings.
+    read_slice
+        Reads the DICOM images of a test set.
+    who
+        Who asks; the user of the operating system by default.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        rules: PromotionRules,
+        read_slice: SliceReader,
+        who: str = "",
+    ) -> None:
+        self._database, self._registry, self._rules = database, registry, rules
+        self._read_slice, self._who = read_slice, who or operating_system_user()
+
+    def standings(self) -> list[Standing]:
+        """List every version on disk or in the database, and where it stands."""
+        with self._database.reading() as session:
+            return standings(self._registry, session)
+
+    def register(self, entry: RegistryEntry) -> None:
+        """Put a version into the database, as a candidate, after checking its weights.
+
+        Raises
+        ------
+        PromotionError
+            If its name was registered with other weights or another manifest.
+        RegistryError, ModelIntegrityError
+            If its weights are not what its manifest says.
+        """
+        entry.verified_weights()
+        with self._database.transaction() as session:
+            model_versions.register(session, entry.model_version, entry.manifest_sha256)
+
+    def in_use(self) -> RegistryEntry:
+        """Return the version that is compared with: the one in use without regard to a pin."""
+        with self._database.reading() as session:
+            return choose(self._registry, None, session).entry
+
+    def compare(
+        self,
+        current: RegistryEntry,
+        candidate: RegistryEntry,
+        report: Report,
+        data: Path | None = None,
+    ) -> Comparison:
+        """Compare two versions on the locked test set, or on the test rows of another manifest.
+
+        Parameters
+        ----------
+        current, candidate
+            The version to be beaten, and the one that wants its place.
+        report
+            Told the stage and its finished share, 0 to 1.
+        data
+            Another manifest.
+
+        Raises
+        ------
+        PromotionError
+            If there is no locked test set and no other manifest, or it was changed.
+        RegistryError, ModelIntegrityError
+            If a version is damaged.
+        DatasetError, EvaluationError
+            If the images cannot be read, or an output is not a number.
+        """
+        test_set = open_test_set(data or self._rules.locked_test_set)
+        if data is None:
+            self._require_locked(test_set)
+        return self._measure(test_set, current, candidate, report)
+
+    def promote(self, which: str, report: Report, override: str = "") -> Promoted:
+        """Bring a version into use.
+
+        Parameters
+        ----------
+        which
+            Its name-version or sha256.
+        report
+            Told the stage and its finished share, 0 to 1.
+        override
+            Why it is promoted although the gate refuses it; empty: it is not.
+
+        Raises
+        ------
+        PromotionError
+            If a version is pinned, it is in use already, there is no locked test set or that was
+            changed or shares something with its training data, or the gate refuses it.
+        RegistryError, ModelIntegrityError
+            If the version is not there or damaged.
+        """
+        self._refuse_pin()
+        candidate = self._registry.get(which)
+        candidate.verified_weights()
+        with self._database.reading() as session:
+            before = model_versions.generation(session)
+        current = self._to_be_replaced(candidate)
+        test_set = open_test_set(self._rules.locked_test_set)
+        locked = self._require_locked(test_set)
+        test_set.refuse_seen_by(candidate)
+        comparison, reasons = self._judge(test_set, current, candidate, report)
+        if reasons and not override.strip():
+            raise PromotionRefusedError(candidate.title, reasons, comparison)
+        with self._database.transaction() as session:
+            row = model_versions.register(
+                session, candidate.model_version, candidate.manifest_sha256
+            )
+            previous = self._row_in_use(session, current)
+            promotion = Promotion(
+                action=PromotionAction.PROMOTED,
+                model_version_id=row.id,
+                previous_id=previous.id,
+                who=self._who,
+                reason=override.strip(),
+                overridden=bool(reasons),
+                test_set_id=locked.id,
+                comparison=(comparison.document() if comparison else {"reasons": list(reasons)}),
+            )
+            model_versions.record(session, promotion, before)
+            self._log(session, events.MODEL_PROMOTED, promotion, candidate.title)
+        return Promoted(
+            promotion.number,
+            candidate.title,
+            f"{previous.name}-{previous.version}",
+            comparison,
+            tuple(reasons),
+        )
+
+    def rollback(self, reason: str = "") -> Promoted:
+        """Go back to the version that was in use before the present one.
+
+        Raises
+        ------
+        PromotionError
+            If a version is pinned, or there is nothing to go back to.
+        RegistryError, ModelIntegrityError
+            If the version to go back to is not there or damaged.
+        """
+        self._refuse_pin()
+        with self._database.reading() as session:
+            before, versions = model_versions.generation(session), model_versions.stack(session)
+            if len(versions) < 2:
+                raise PromotionError(
+                    "nothing to go back to: no promotion is in force (`lungwatch model list`)"
+                )
+            *_, target, current = versions
+            entry = installed(self._registry, target)
+        if entry is None:
+            raise RegistryError(
+                f"{target.name}-{target.version} (sha256 {target.sha256[:12]}) is what a rollback "
+                f"goes back to, but no model folder holds it: put it back into {PREFIX}MODEL_DIR"
+            )
+        entry.verified_weights()
+        with self._database.transaction() as session:
+            promotion = Promotion(
+                action=PromotionAction.ROLLED_BACK,
+                model_version_id=target.id,
+                previous_id=current.id,
+                who=self._who,
+                reason=reason.strip(),
+                overridden=False,
+            )
+            model_versions.record(session, promotion, before)
+            self._log(session, events.MODEL_ROLLED_BACK, promotion, entry.title)
+        return Promoted(promotion.number, entry.title, f"{current.name}-{current.version}")
+
+    def lock_test_set(self, reason: str) -> LockedTestSet:
+        """Put the test set of the settings into force, whatever was locked before.
+
+        Raises
+        ------
+        PromotionError
+            If none is set, nothing in it is marked as test, or no reason is given.
+        """
+        test_set = open_test_set(self._rules.locked_test_set)
+        with self._database.transaction() as session:
+            before = model_versions.locked_test_set(session)
+            if before is not None and before.sha256 != test_set.sha256 and not reason.strip():
+                raise PromotionError(
+                    "another test set is locked: say with --reason why it is replaced, since "
+                    "figures on the two cannot be compared"
+                )
+            if before is not None and before.sha256 == test_set.sha256:
+                return before
+            return lock(session, test_set, self._who, reason.strip() or "first use")
+
+    def _require_locked(self, test_set: TestSet) -> LockedTestSet:
+        with self._database.transaction() as session:
+            return require_locked(session, test_set, self._who)
+
+    def _refuse_pin(self) -> None:
+        if self._rules.pin is not None:
+            raise PromotionError(
+                f"{PREFIX}MODEL pins {self._rules.pin}: workers would not look at a promotion. "
+                "Remove the setting, start the workers again, and promote then"
+            )
+
+    def _to_be_replaced(self, candidate: RegistryEntry) -> RegistryEntry | None:
+        """Return the version in use, None if it is damaged or gone."""
+        with self._database.reading() as session:
+            try:
+                choice = choose(self._registry, None, session)
+                choice.entry.verified_weights()
+            except RegistryError:
+                return None
+        if choice.origin is InUseBecause.PROMOTED and choice.entry == candidate:
+            raise PromotionError(f"{candidate.title} is in use already")
+        return choice.entry
+
+    def _row_in_use(self, session: Session, current: RegistryEntry | None) -> ModelVersionRow:
+        row = model_versions.current(session)
+        if row is not None:
+            return row
+        # Before the first promotion nothing says what screens: it is the newest that is shipped.
+        shipped = current or self._registry.newest_shipped()
+        return model_versions.register(session, shipped.model_version, shipped.manifest_sha256)
+
+    def _judge(
+        self,
+        test_set: TestSet,
+        current: RegistryEntry | None,
+        candidate: RegistryEntry,
+        report: Report,
+    ) -> tuple[Comparison | None, tuple[str, ...]]:
+        if current is None:
+            return None, ("the version in use is damaged or gone, so nothing can be compared",)
+        try:
+            comparison = self._measure(test_set, current, candidate, report)
+        except ModelError as error:
+            return None, (f"the versions could not be compared: {error}",)
+        return comparison, comparison.reasons
+
+    def _measure(
+        self,
+        test_set: TestSet,
+        current: RegistryEntry,
+        candidate: RegistryEntry,
+        report: Report,
+    ) -> Comparison:
+        origin = Origin(test_set.manifest.path.name, test_set.manifest.sha256, "test")
+        loaded: dict[int, tuple[Sample, ...]] = {}
+
+        def measured(entry: RegistryEntry) -> Evaluated:
+            size = entry.manifest.network.input_size
+            if size not in loaded:
+                loaded[size] = test_set.load(
+                    size, self._read_slice, lambda done: report("reading the test set", done)
+                )
+            return evaluate_subject(
+                subject_of_version(entry),
+                loaded[size],
+                origin,
+                report=lambda done: report(entry.title, done),
+            )
+
+        objection, note = test_set.seen_by(candidate), test_set.seen_by(current)
+        return compare(
+            measured(current),
+            measured(candidate),
+            self._rules.margins,
+            [objection] if objection else [],
+            [note] if note else [],
+        )
+
+    def _log(self, session: Session, event: str, promotion: Promotion, title: str) -> None:
+        events.record(
+            session,
+            event,
+            model=title,
+            number=promotion.number,
+            who=self._who,
+            reason=promotion.reason,
+            overridden=promotion.overridden,
+        )
+
+
+class PromotionRefusedError(PromotionError):
+    """The gate's refusal, with its reasons and the comparison, if there is one."""
+
+    def __init__(self, title: str, reasons: tuple[str, ...], comparison: Comparison | None) -> None:
+        listed = "; ".join(reasons)
+        super().__init__(
+            f"{title} is not promoted: {listed}. Train or choose another version, or promote it "
+            'all the same with --override "reason", which is recorded'
+        )
+        self.comparison = comparison
+
+
+def operating_system_user() -> str:
+    """Name who runs this process, and where; containers may have no name for him."""
+    # Of the account, not of an environment variable.
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
