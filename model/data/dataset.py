@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.data.manifest import LabelOrigin, Manifest, ManifestRow, Split, read_manifest
-from model.data.pictures import Picture, SliceReader, read_pictures
-from model.data.splits import hash_share, hashed_split, near_duplicate_groups, thumbnail
+from model.data.manifest import LabelOrigin, Split, read_manifest
+from model.data.pictures import SliceReader
+from model.data.reading import patients_of, read_rows, splits_of
+from model.data.splits import hash_share, near_duplicate_groups
 from model.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import numpy as np
@@ -70,20 +71,6 @@ class Sample:
         return f"{self.source}/{label}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """A picture that was read, before it is known whom it belongs to."""
-
-    row: ManifestRow
-    name: str
-    covid: bool | None
-    image: NDArray[np.float32]
-    mask: NDArray[np.bool_] | None
-    hounsfield: bool
-    small: NDArray[np.float32]
-    of_series: bool
-
-
 def load_samples(
     manifest: Path,
     input_size: int,
@@ -122,15 +109,11 @@ def load_samples(
     """
     listed = read_manifest(manifest)
     rows = [row for row in listed.rows if not human_only or row.label_origin is LabelOrigin.HUMAN]
-    read: list[_Read] = []
-    for done, row in enumerate(rows, 1):
-        read += [_read(row, each, input_size) for each in read_pictures(listed, row, read_slice)]
-        if progress:
-            progress(done / len(rows))
+    read = read_rows(listed, rows, input_size, read_slice, progress=progress)
     if not read:
         raise DatasetError(f"{manifest}: no file of it shows lung and can train")
-    patients = _patients(listed, read)
-    splits = _splits(read, patients)
+    patients = patients_of(listed, read)
+    splits = splits_of(read, patients)
     return tuple(
         Sample(
             path=each.name,
@@ -176,59 +159,3 @@ def require_both_classes(samples: Iterable[Sample], split: Split) -> None:
                 f"split {split}: holds no sample {name} COVID-19, a classifier needs both classes; "
                 "add rows of that class or train without the classification task"
             )
-
-
-def _read(row: ManifestRow, picture: Picture, size: int) -> _Read:
-    image, mask = picture.inputs(size)
-    covid = row.covid
-    if covid and picture.of_series and picture.lesions is not None and not picture.lesions.any():
-        covid = None  # a slice of an ill person on which a reader saw nothing shows neither class
-    return _Read(
-        row=row,
-        name=picture.name,
-        covid=covid,
-        image=image,
-        mask=mask,
-        hounsfield=picture.hounsfield,
-        small=thumbnail(picture.unit),
-        of_series=picture.of_series,
-    )
-
-
-def _patients(manifest: Manifest, read: Sequence[_Read]) -> list[str]:
-    """Name the patient of each picture: as given, or the cluster of near duplicates."""
-    names = [f"{each.row.source}:{each.row.patient or each.row.path}" for each in read]
-    unknown: dict[str, list[int]] = {}
-    for index, each in enumerate(read):
-        if not each.row.patient and not each.of_series:
-            unknown.setdefault(each.row.source, []).append(index)
-    for source, indices in unknown.items():
-        keys = [_content_key(manifest, read[index].row) for index in indices]
-        groups = near_duplicate_groups([read[index].small for index in indices])
-        first: dict[int, str] = {}
-        for group, key in zip(groups, keys, strict=True):
-            # Named by content: neither order nor place of the files moves anyone elsewhere.
-            first[group] = min(first.get(group, key), key)
-        for index, group in zip(indices, groups, strict=True):
-            names[index] = f"{source}:cluster {first[group]}"
-    return names
-
-
-def _content_key(manifest: Manifest, row: ManifestRow) -> str:
-    path = manifest.file(row.path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return digest + row.path[row.path.rfind("#") :] if "#" in row.path else digest
-
-
-def _splits(read: Sequence[_Read], patients: Sequence[str]) -> list[Split]:
-    """Give each picture its row's split, else that of its patient, else one by hash."""
-    given = {
-        patient: each.row.split
-        for each, patient in zip(read, patients, strict=True)
-        if each.row.split is not None
-    }
-    splits = []
-    for each, patient in zip(read, patients, strict=True):
-        name = patient if "cluster " in patient else each.row.patient or patient
-        splits.append(each.row.split or given.get(patient) or hashed_split(name))
-    return splits

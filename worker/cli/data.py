@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from worker.cli import output
+from worker.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from model.data.check import Check
 
 data_app = typer.Typer(help="Import and check training data.", no_args_is_help=True)
 
@@ -54,7 +60,6 @@ def import_(
     from dataclasses import replace
 
     from model.data.manifest import Split, rebased, write_manifest
-    from worker.cli.output import stderr
     from worker.training_layouts import LAYOUTS
 
     rows = LAYOUTS[layout.value](folder)
@@ -66,8 +71,94 @@ def import_(
     if covid is not None:
         rows = [replace(row, covid=covid if row.covid is None else row.covid) for row in rows]
     write_manifest(out, rows)
-    stderr().print(
+    output.stderr().print(
         f"{out}: {len(rows)} rows. Check them: lungwatch data check {out}",
         markup=False,
         highlight=False,
     )
+
+
+@data_app.command("check")
+def check(
+    manifest: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Manifest (CSV).")],
+    *,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw what the network sees of each source and class."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Look for leaks across splits, unreadable files and class-by-source shortcuts.
+
+    Ends with an error if something has to be mended before training.
+    """
+    from model.data.check import check_manifest
+    from model.data.contact_sheet import draw_contact_sheet
+    from worker.cli.exit_codes import ExitCode
+    from worker.training_slices import read_training_slice
+
+    with output.progress_bar("reading") as report:
+        found = check_manifest(
+            manifest, read_training_slice, lambda done: report(f"reading {manifest}", done)
+        )
+    if contact_sheet is not None:
+        draw_contact_sheet(contact_sheet, found)
+    if json:
+        output.print_json(_document(found))
+    else:
+        _print(manifest, found)
+    if found.failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print(manifest: Path, found: Check) -> None:
+    label = {True: "yes", False: "no", None: "unknown"}
+    output.print_table(
+        f"{manifest}: slices with lung",
+        ["source", "COVID-19", "split", "slices", "patients", "with lesions drawn", "Hounsfield"],
+        [
+            (c.source, label[c.covid], c.split, c.slices, c.patients, c.masks, c.hounsfield)
+            for c in found.counts
+        ],
+    )
+    if found.unknown_patients:
+        _say(
+            f"{found.unknown_patients} slices name no patient: near duplicates are kept together, "
+            "and figures on them are slice-level."
+        )
+    shortcut = found.shortcut
+    for source, covid in shortcut.one_class_sources:
+        shown = "with" if covid else "without"
+        _say(f"Shortcut: {source} holds slices {shown} COVID-19 only; report by source.")
+    if shortcut.auc is not None and shortcut.accuracy is not None:
+        _say(
+            f"Guessing the class of the validation data from its source alone: accuracy "
+            f"{shortcut.accuracy:.3f}, AUC {shortcut.auc:.3f} (0.5 would be no shortcut)."
+        )
+    if found.findings:
+        output.print_table(
+            "Found",
+            ["what", "where"],
+            [(finding.kind.value, finding.text) for finding in found.findings],
+        )
+    _say(
+        "Mend these before training."
+        if found.failed
+        else "No leak across splits, no unreadable file."
+    )
+
+
+def _say(text: str) -> None:
+    output.stdout().print(text, markup=False, highlight=False)
+
+
+def _document(found: Check) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "failed": found.failed,
+        "counts": [asdict(count) for count in found.counts],
+        "unknown_patients": found.unknown_patients,
+        "shortcut": asdict(found.shortcut),
+        "findings": [asdict(finding) for finding in found.findings],
+    }
