@@ -13,11 +13,13 @@ from model.baselines.four_class_cnn import build_four_class_cnn
 from model.baselines.transfer import TRANSFER, build_transfer
 from model.baselines.two_stage import build_two_stage
 from model.baselines.unet_plus_plus import build_unet_plus_plus, build_unet_plus_plus_3d
-from model.config import Architecture, Task
+from model.config import Architecture
 from model.network import Branches, build_network, split_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import tensorflow as tf
 
     from model.config import NetworkConfig
 
@@ -68,11 +70,14 @@ def branches(network: keras.Model, config: NetworkConfig) -> Branches:
     """
     if config.architecture is Architecture.MULTITASK:
         return split_network(network, config)
-    image = network.inputs[0]
     return Branches(
-        encoder=keras.Model(image, [image], name="image_only"),
+        encoder=_image_only,
         heads={
-            Task(task): keras.Model([image], network.get_layer(task.value).output)
+            task: keras.Model(network.inputs, network.get_layer(task.value).output)
             for task in config.tasks
         },
     )
+
+
+def _image_only(images: tf.Tensor, *, training: bool = False) -> list[tf.Tensor]:  # noqa: ARG001
+    return [images]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 from keras import layers
 
 from model.config import NetworkConfig, Normalisation, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEVELS = 5
 
@@ -53,12 +57,13 @@ class Branches:
     Attributes
     ----------
     encoder
-        From images to the feature maps of all levels, the finest first.
+        From images to the feature maps of all levels, the finest first; called like a model,
+        with ``training``.
     heads
         By task, from those maps to the task's output.
     """
 
-    encoder: keras.Model
+    encoder: Callable[..., list[keras.KerasTensor]]
     heads: dict[Task, keras.Model]
 
 

@@ -16,6 +16,7 @@ from worker.cli.database import database_app
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
 from worker.cli.exit_codes import ExitCode, exit_code_of
+from worker.cli.experiments import experiments_app
 from worker.cli.models import models_app
 from worker.cli.screen import screen
 from worker.cli.services import node, up, worker
@@ -78,6 +79,7 @@ app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="model")
 app.command()(train)
+app.add_typer(experiments_app, name="experiments")
 
 
 def main() -> None:

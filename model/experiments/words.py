@@ -1,0 +1,55 @@
+"""What the pages of results say around their tables."""
+
+from __future__ import annotations
+
+from model.experiments.experiment import Table
+
+TITLES = {
+    Table.TABLE2: "Table 2 of the paper at a reduced scale",
+    Table.BASELINES: "The systems the paper measures itself against, at a short common budget",
+}
+
+_REDUCED = (
+    "There is no GPU here, so the runs are small, and their figures are **not comparable with the "
+    "paper's**: other and fewer data, another test set, smaller networks, far fewer steps."
+)
+
+BEFORE = {
+    Table.TABLE2: f"""\
+Made by `lungwatch experiments run table2` and `lungwatch experiments table`.
+
+{_REDUCED} What is reduced, for all rows alike:
+
+- 8 maps in the first level instead of 64; the CNN keeps its 8, which are the paper's.
+- 128 x 128 stands for 256 x 256, and 256 x 256 for 512 x 512.
+- Batch normalisation in every row; the paper has none. Without it the segmentation branch is apt
+  to die in a run this short.
+- A fixed, small number of steps instead of up to 500 epochs (1,500 for the CNN) with early
+  stopping; a higher learning rate that falls.
+- Two images of each batch are reconstructed instead of all.
+- The public part of the data, with other sources in place of the private ones: COVID-CT, a half
+  of the slices with lesion masks, LUNA16, TCGA-LUAD. Images without a mask give no segmentation
+  loss; none counts as empty.
+
+The class figures are those of the COVID-CT figures, the only source with both classes. Dice is the
+mean over the held-out slices with a mask, all of one source.""",
+    Table.BASELINES: f"""\
+Made by `lungwatch experiments run baselines` and `lungwatch experiments table`.
+
+{_REDUCED} The published figures are of other data, most of them X-rays, and of networks that
+started from ImageNet weights; here all start from random ones, unless a file of weights is given
+with `--imagenet-weights`. The published networks have their full width; U-Net++, the four-class
+CNN and the capsule network an eighth of it. Batch normalisation everywhere the network leaves a
+choice. The four-class CNN has its four classes, but the data name one of them, COVID-19, against
+the rest; see `model/baselines/four_class_cnn.py`.""",
+}
+
+AFTER = {
+    Table.TABLE2: """\
+Rows whose intervals overlap are not told apart: one seed, one split, a dozen slices with masks and
+about a hundred figures. An order read off such a table is no evidence for the paper's claim that
+the tasks help each other, and none against it.""",
+    Table.BASELINES: """\
+A budget this short says which systems learn quickly from random weights, not which are good. It is
+no ranking.""",
+}
