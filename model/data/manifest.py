@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 COLUMNS = ("path", "covid", "mask", "patient", "source", "split")
-OPTIONAL_COLUMNS = ("transposed", "label_origin")
+OPTIONAL_COLUMNS = ("transposed", "cut_at_lungs", "label_origin")
 _FIRST_ROW = 2  # as a spreadsheet numbers it: the header is row 1
 _WAY_OUT = "`lungwatch data import` writes a manifest from the layouts it knows"
 
@@ -59,6 +59,9 @@ class ManifestRow:
         Part it belongs to, or None to have it fixed by hash.
     transposed
         Whether image and mask are stored with x and y swapped.
+    cut_at_lungs
+        Whether a figure was cut at the lungs by who published it, so that the network sees all of
+        it; others are cropped to the lungs that are found in them.
     label_origin
         Who gave class and mask.
     number
@@ -72,6 +75,7 @@ class ManifestRow:
     source: str = ""
     split: Split | None = None
     transposed: bool = False
+    cut_at_lungs: bool = False
     label_origin: LabelOrigin = LabelOrigin.HUMAN
     number: int = field(default=0, compare=False)
 
@@ -182,6 +186,7 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
             OPTIONAL_COLUMNS,
             (
                 any(row.transposed for row in rows),
+                any(row.cut_at_lungs for row in rows),
                 any(row.label_origin is not LabelOrigin.HUMAN for row in rows),
             ),
             strict=True,
@@ -289,6 +294,7 @@ def _row(path: Path, columns: Sequence[str], cells: Sequence[str], number: int) 
     covid = choice("covid", {"1": True, "0": False, "": None})
     split = choice("split", {"": None} | {each.value: each for each in Split})
     transposed = choice("transposed", {"": False, "0": False, "1": True})
+    cut_at_lungs = choice("cut_at_lungs", {"": False, "0": False, "1": True})
     origins: dict[str, object] = {"": LabelOrigin.HUMAN}
     origin = choice("label_origin", origins | {each.value: each for each in LabelOrigin})
     return ManifestRow(
@@ -299,6 +305,7 @@ def _row(path: Path, columns: Sequence[str], cells: Sequence[str], number: int) 
         source=values["source"],
         split=None if split is None else Split(str(split)),
         transposed=bool(transposed),
+        cut_at_lungs=bool(cut_at_lungs),
         label_origin=LabelOrigin(str(origin)),
         number=number,
     )
@@ -313,6 +320,7 @@ def _cells(row: ManifestRow) -> dict[str, str]:
         "source": row.source,
         "split": row.split or "",
         "transposed": str(int(row.transposed)),
+        "cut_at_lungs": str(int(row.cut_at_lungs)),
         "label_origin": row.label_origin,
     }
 

@@ -25,7 +25,6 @@ from model.preprocessing import (
     Box,
     Geometry,
     apply_window,
-    enclosed_air,
     figure_to_unit,
     lung_box,
     slice_to_input,
@@ -173,9 +172,7 @@ def _figure_picture(manifest: Manifest, row: ManifestRow) -> Picture:
         pixels = np.ascontiguousarray(pixels.T)
         lesions = None if lesions is None else np.ascontiguousarray(lesions.T)
     unit = figure_to_unit(pixels)
-    # Figures with lesions are cut at the lungs, and a box around air would cut dense lesions.
-    box = lung_box(unit) if lesions is None else Box.whole((unit.shape[0], unit.shape[1]))
-    return Picture(row.path, unit, box, lesions, hounsfield=False)
+    return Picture(row.path, unit, _box(row, unit), lesions, hounsfield=False)
 
 
 def _mask_beside(manifest: Manifest, row: ManifestRow, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -221,12 +218,12 @@ def _nifti_picture(manifest: Manifest, row: ManifestRow) -> Picture:
             f"{row.path}: values from {values.min():g} to {values.max():g} are neither Hounsfield "
             "units nor greys of 0 to 255"
         )
-    box = lung_box(unit)
-    if lesions is not None and lesions.any():
-        around = Box.around(enclosed_air(unit) | lesions)
-        whole = Box.whole((unit.shape[0], unit.shape[1]))
-        box = whole if box == whole or around is None else around
-    return Picture(row.path, unit, box, lesions, hounsfield=hounsfield)
+    return Picture(row.path, unit, _box(row, unit), lesions, hounsfield=hounsfield)
+
+
+def _box(row: ManifestRow, unit: NDArray[np.float32]) -> Box:
+    """Return what the network sees; never by the lesions, which would tell it where to look."""
+    return Box.whole((unit.shape[0], unit.shape[1])) if row.cut_at_lungs else lung_box(unit)
 
 
 @lru_cache(maxsize=2)

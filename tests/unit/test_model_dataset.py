@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 """Samples from a drawn manifest: labels, splits, transposition, masks, DICOM and NIfTI."""
 
 import cv2
@@ -210,9 +212,19 @@ def test_every_label_of_a_mask_counts(tmp_path):
     mask = np.zeros((120, 180), np.uint8)
     mask[40:60, 40:60], mask[60:80, 40:60] = 1, 2
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    path = _write(tmp_path, ManifestRow("a.png", covid=True, mask="mask.png", source="s"))
-    (sample,) = load_samples(path, 60)
+    row = ManifestRow("a.png", covid=True, mask="mask.png", source="s", cut_at_lungs=True)
+    (sample,) = load_samples(_write(tmp_path, row), 60)
     assert np.count_nonzero(sample.mask) == pytest.approx(800 / 6, rel=0.1)
+
+
+def test_what_the_network_sees_never_hangs_on_the_mask(tmp_path):
+    mask = np.zeros((120, 180), np.uint8)
+    mask[40:60, 40:60] = 1
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    row = ManifestRow("a.png", covid=True, source="s")
+    (without,) = load_samples(_write(tmp_path, row), 60)
+    (drawn,) = load_samples(_write(tmp_path, replace(row, mask="mask.png")), 60)
+    assert np.array_equal(without.image, drawn.image)
 
 
 def test_unknown_patients_are_clusters_of_near_duplicates_within_a_source(tmp_path):

@@ -98,6 +98,7 @@ def _semiseg_rows(folder: Path, paths: list[str]) -> list[ManifestRow]:
                 source=SEMISEG,
                 split=hashed_split(key),
                 transposed=True,
+                cut_at_lungs=True,
             )
         )
     return rows

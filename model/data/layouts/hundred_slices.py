@@ -58,7 +58,13 @@ def _volume_rows(folder: Path, image: str, mask: str) -> list[ManifestRow]:
     if sizes[0] != sizes[1]:
         raise DatasetError(f"{folder / mask}: has the size {sizes[1]}, its images {sizes[0]}")
     return [
-        ManifestRow(f"{image}#{index}", covid=True, mask=f"{mask}#{index}", source=SOURCE)
+        ManifestRow(
+            f"{image}#{index}",
+            covid=True,
+            mask=f"{mask}#{index}",
+            source=SOURCE,
+            cut_at_lungs=True,
+        )
         for index in range(sizes[0][2])
     ]
 
@@ -80,4 +86,5 @@ def _image_row(folder: Path, image: Path, masks: Path) -> ManifestRow:
         mask=mask.relative_to(folder).as_posix(),
         source=SOURCE,
         transposed=True,
+        cut_at_lungs=True,
     )
