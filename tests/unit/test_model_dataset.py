@@ -1,6 +1,6 @@
-from dataclasses import replace
-
 """Samples from a drawn manifest: labels, splits, transposition, masks, DICOM and NIfTI."""
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
