@@ -15,9 +15,11 @@ from worker.cli.data import data_app
 from worker.cli.database import database_app
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
+from worker.cli.evaluate import evaluate
 from worker.cli.exit_codes import ExitCode, exit_code_of
 from worker.cli.experiments import experiments_app
 from worker.cli.models import models_app
+from worker.cli.pseudo_masks import pseudo_masks
 from worker.cli.screen import screen
 from worker.cli.services import node, up, worker
 from worker.cli.studies import studies_app
@@ -77,8 +79,10 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(database_app, name="db")
 app.command()(doctor)
 app.add_typer(data_app, name="data")
+data_app.command()(pseudo_masks)
 app.add_typer(models_app, name="model")
 app.command()(train)
+app.command()(evaluate)
 app.add_typer(experiments_app, name="experiments")
 
 
