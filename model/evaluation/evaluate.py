@@ -131,20 +131,31 @@ def measure(
     return Evaluation(
         model=model,
         data=_data_facts(everything, by_source, origin),
-        decision=DecisionFacts(
-            calibration=decision.calibration.method,
-            slope=decision.calibration.slope,
-            intercept=decision.calibration.intercept,
-            operating_point=decision.operating_point,
-            lesion_threshold=decision.lesion_threshold,
-            chosen_on=decision.chosen_on,
-            chosen_here=origin.chosen_here,
-        ),
+        decision=_decision_facts(decision, origin),
         figures=tuple(figure for figures, _ in measured for figure in figures),
         absent=tuple(absent for _, lacking in measured for absent in lacking),
         roc=tuple(roc_of(*curve) for curve in curves),
         reliability=tuple(reliability_of(*curve) for curve in curves),
         code_version=_code_version(),
+    )
+
+
+def without_images(model: ModelFacts, decision: Decision) -> Evaluation:
+    """Return an evaluation of no images at all, for series to be put into."""
+    nothing = DataFacts("", "", "", 0, 0, 0, ())
+    facts = _decision_facts(decision, Origin(chosen_here=ChosenHere.NO))
+    return Evaluation(model, nothing, facts, (), code_version=_code_version())
+
+
+def _decision_facts(decision: Decision, origin: Origin) -> DecisionFacts:
+    return DecisionFacts(
+        calibration=decision.calibration.method,
+        slope=decision.calibration.slope,
+        intercept=decision.calibration.intercept,
+        operating_point=decision.operating_point,
+        lesion_threshold=decision.lesion_threshold,
+        chosen_on=decision.chosen_on,
+        chosen_here=origin.chosen_here,
     )
 
 

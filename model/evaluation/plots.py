@@ -49,7 +49,7 @@ def reliability_png(evaluation: Evaluation) -> bytes:
         (line,) = axes.plot(predicted, observed, label=label, **_style(curve.source))
         most = max(each.count for each in curve.bins)
         sizes = [12 + 120 * each.count / most for each in curve.bins]
-        axes.scatter(predicted, observed, sizes, line.get_color(), alpha=0.6)
+        axes.scatter(predicted, observed, sizes, color=line.get_color(), alpha=0.6)
     return _png(figure, axes)
 
 

@@ -121,11 +121,7 @@ def report_html(evaluation: Evaluation, facts: ReportFacts) -> str:
     parts = [
         f"<h1>Evaluation of {escape(evaluation.model.title)}</h1>",
         _facts(evaluation, facts.caution),
-        "<h2>Data</h2>",
-        _data_table(evaluation),
-        "<h2>Figures</h2>",
-        _reading_note(evaluation),
-        _figures_table(evaluation),
+        *(_images_sections(evaluation) if evaluation.data.images else ()),
         _gallery("ROC and calibration", "", pictures.curves),
         _gallery("Lowest Dice", _OUTLINES, pictures.worst_lesions),
         _gallery(
@@ -155,18 +151,21 @@ def _facts(evaluation: Evaluation, caution: str) -> str:
             f"{data.images_without_patient} images is unknown, and figures with them are "
             "slice-level"
         )
-    rows = [
-        ("Model", model.title),
-        ("SHA-256 of its weights", model.sha256),
-        ("Tasks, input", f"{', '.join(model.tasks)}; {model.input_size} x {model.input_size}"),
-        ("Licence", model.licence or "not stated"),
-        ("Caution", caution),
+    images = (
         ("Data", data.manifest or "samples without a manifest"),
         ("SHA-256 of the manifest", data.sha256),
         ("Split", _SPLITS.get(data.split, data.split)),
         ("Images", str(data.images)),
         ("Patients", patients),
         ("Did these data choose the operating point?", _CHOSEN_HERE[decision.chosen_here]),
+    )
+    rows = [
+        ("Model", model.title),
+        ("SHA-256 of its weights", model.sha256),
+        ("Tasks, input", f"{', '.join(model.tasks)}; {model.input_size} x {model.input_size}"),
+        ("Licence", model.licence or "not stated"),
+        ("Caution", caution),
+        *(images if data.images else (("Data", "whole series only, no single images"),)),
         ("Operating point of a slice", f"{decision.operating_point:.4f}"),
         ("Calibration", _calibration(decision)),
         ("Chosen on", decision.chosen_on),
@@ -176,6 +175,16 @@ def _facts(evaluation: Evaluation, caution: str) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows if text
     )
     return f'<table class="facts">{lines}</table>'
+
+
+def _images_sections(evaluation: Evaluation) -> tuple[str, ...]:
+    return (
+        "<h2>Data</h2>",
+        _data_table(evaluation),
+        "<h2>Figures</h2>",
+        _reading_note(evaluation),
+        _figures_table(evaluation),
+    )
 
 
 def _calibration(decision: DecisionFacts) -> str:

@@ -13,7 +13,13 @@ from model.data.dataset import Split, sources_with_both_classes
 from model.errors import RegistryError
 from model.evaluation.calibration import CalibrationMethod
 from model.evaluation.decision import Decision, decide
-from model.evaluation.evaluate import ALL_SPLITS, Origin, choose_split, measure
+from model.evaluation.evaluate import (
+    ALL_SPLITS,
+    Origin,
+    choose_split,
+    measure,
+    without_images,
+)
 from model.evaluation.evaluation import ChosenHere, ModelFacts
 from model.evaluation.slice_model import KerasSliceModel, SliceOutputs, run_slices
 from model.pooling import Calibration, Pooling
@@ -222,6 +228,12 @@ def evaluate_subject(
     origin = Origin(origin.manifest, origin.sha256, origin.split, chosen_here)
     evaluation = measure(chosen, outputs, decision, subject.facts, origin)
     return Evaluated(evaluation, chosen, outputs, decision, study_decision)
+
+
+def evaluation_without_images(subject: Subject) -> Evaluation:
+    """Return an evaluation of a subject that holds no figures, for series to be put into."""
+    decision = decision_of(subject.entry.manifest) if subject.entry else Decision()
+    return without_images(subject.facts, decision)
 
 
 def decision_of(manifest: Manifest) -> Decision:

@@ -1,0 +1,142 @@
+"""Whole series for evaluation: read from DICOM, shown to a network, compared with slice labels."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dicom_node.errors import RefusedError
+from dicom_node.reader import read_ct_series
+from model.config import Task
+from model.errors import DatasetError, EvaluationError
+from model.evaluation.series import evaluate_series
+from model.inference import PredictionOptions, Predictor
+from model.registry import RegistryEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dicom_node.ct_series import CtSeries
+    from model.evaluation.decision import StudyDecision
+    from model.evaluation.series import SeriesEvaluation
+    from model.evaluation.subject import Subject
+
+LABEL_COLUMN = "infected"
+
+
+def series_predictor(subject: Subject, decision: StudyDecision | None = None) -> Predictor:
+    """Load a version or a run to screen whole series with.
+
+    Parameters
+    ----------
+    subject
+        A version brings its calibration, pooling and operating point.
+    decision
+        Those of a run; without it raw probabilities are pooled and judged at 0.5.
+
+    Raises
+    ------
+    EvaluationError
+        If the network lacks a task that screening needs.
+    """
+    lacking = {Task.SEGMENTATION, Task.CLASSIFICATION} - set(subject.network.tasks)
+    if lacking:
+        raise EvaluationError(
+            f"{subject.title} has no {' and no '.join(sorted(lacking))}: whole series are screened "
+            "by networks with both; leave out --series"
+        )
+    if subject.entry is not None:
+        return Predictor.load(subject.entry)
+    # TensorFlow takes seconds to import; only who predicts may pay for it.
+    from model.engines.keras_engine import KerasEngine  # noqa: PLC0415
+
+    options = PredictionOptions()
+    entry = RegistryEntry(subject.manifest(decision), subject.weights.parent)
+    engine = KerasEngine(subject.network, subject.weights, options.batch_size)
+    return Predictor(entry, options, engine)
+
+
+def look_at_series(
+    predictor: Predictor,
+    folder: Path,
+    labels: Path | None = None,
+    report: Callable[[str, float], None] | None = None,
+) -> SeriesEvaluation:
+    """Screen the series in a folder, and compare its slices with their labels.
+
+    Parameters
+    ----------
+    predictor
+        The network.
+    folder
+        Holds the instances of one CT series, also in folders of its own.
+    labels
+        See `slice_labels`.
+    report
+        Called with a stage and its finished share.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no such series, or the labels do not fit it.
+    NoLungError
+        If it shows no lung.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise DatasetError(f"{folder}: no files in it")
+    try:
+        series = read_ct_series(files)
+    except RefusedError as error:
+        raise DatasetError(f"{folder}: no CT series that can be screened: {error}") from error
+    infected = None if labels is None else slice_labels(labels, series)
+    prediction = predictor.predict(series.volume, report)
+    evaluation = evaluate_series(folder.resolve().name, series.volume, prediction, infected)
+    if infected is not None and not evaluation.all_slices:
+        raise DatasetError(f"{labels}: all slices are of one class: there is nothing to order")
+    return evaluation
+
+
+def slice_labels(path: Path, series: CtSeries) -> NDArray[np.bool_]:
+    """Bring slice labels, which are in the order of SliceLocation, into the volume's order.
+
+    Parameters
+    ----------
+    path
+        CSV with a column ``infected`` (1 or 0) and one row for each slice, in the order of
+        ascending SliceLocation (0020,1041), as COVID-CT-MD publishes them.
+    series
+        The series.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or does not fit the series.
+    """
+    try:
+        with path.open(newline="") as file:
+            values = [row[LABEL_COLUMN] for row in csv.DictReader(file)]
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path}: no slice labels, which are CSV with a column {LABEL_COLUMN}: {error}"
+        ) from error
+    if not set(values) <= {"0", "1"}:
+        raise DatasetError(f"{path}: the column {LABEL_COLUMN} may hold 0 and 1 only")
+    if len(values) != len(series.sources):
+        raise DatasetError(
+            f"{path}: {len(values)} labels, but the series has {len(series.sources)} slices"
+        )
+    try:
+        locations = [float(source.SliceLocation) for source in series.sources]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: the labels are in the order of SliceLocation, which the series lacks"
+        ) from error
+    labels = np.empty(len(values), bool)
+    labels[np.argsort(locations)] = [value == "1" for value in values]
+    return labels
