@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.model_choice import Choice, Standing
     from worker.pickup import NetworkInUse
     from worker.promotion import Promotions
+    from worker.reviewed_data import ReviewedData
     from worker.reviews import Folders, ReviewDesk
     from worker.settings import Settings
     from worker.sweeper import Sweeper
@@ -213,6 +214,15 @@ def review_folders(settings: Settings) -> Folders:
     return Folders(settings.spool_dir, settings.results_dir, settings.reviews_dir)
 
 
+def reviewed_data(settings: Settings, database: Database) -> ReviewedData:
+    """Build the way from reviews to training data."""
+    from worker.pseudonyms import Pseudonyms
+    from worker.reviewed_data import ReviewedData
+
+    pseudonyms = Pseudonyms(settings.reviews_dir / "pseudonyms.key")
+    return ReviewedData(database, review_folders(settings), pseudonyms)
+
+
 def registry(settings: Settings) -> Registry:
     """Open the registry: the shipped versions and those of this installation."""
     from model.registry import Registry
@@ -303,13 +313,17 @@ def promotions(settings: Settings, database: Database) -> Promotions:
         If a margin cannot be read.
     """
     from model.comparison import parse_margins
-    from worker.promotion import PromotionRules, Promotions
+    from worker.gate import Gate, PromotionRules
+    from worker.promotion import Promotions
     from worker.training_slices import read_training_slice
 
-    rules = PromotionRules(
-        settings.model, settings.locked_test_set, parse_margins(settings.promotion_margins)
+    gate = Gate(
+        parse_margins(settings.promotion_margins),
+        read_training_slice,
+        partial(load_predictor, settings),
     )
-    return Promotions(database, registry(settings), rules, read_training_slice)
+    rules = PromotionRules(settings.model, settings.locked_test_set)
+    return Promotions(database, registry(settings), rules, gate)
 
 
 def load_predictor(settings: Settings, entry: RegistryEntry | None = None) -> Predictor:

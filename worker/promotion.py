@@ -11,13 +11,11 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.comparison import Comparison, compare
-from model.errors import ModelError, RegistryError
-from model.evaluation.evaluate import Origin
-from model.evaluation.subject import evaluate_subject, subject_of_version
+from model.errors import RegistryError
 from worker.db import events, model_versions
 from worker.db.tables import Promotion
 from worker.errors import PromotionError
+from worker.gate import PromotionRefusedError
 from worker.lifecycle import PromotionAction
 from worker.locked_test_set import lock, open_test_set, require_locked
 from worker.model_choice import Origin as InUseBecause
@@ -25,40 +23,17 @@ from worker.model_choice import choose, installed, standings
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
-    from model.comparison import Margins
-    from model.data.dataset import Sample, SliceReader
-    from model.evaluation.subject import Evaluated
+    from model.comparison import Comparison
     from model.registry import Registry, RegistryEntry
     from worker.db.engine import Database
     from worker.db.tables import LockedTestSet, ModelVersionRow
+    from worker.gate import Gate, PromotionRules, Report
     from worker.locked_test_set import TestSet
     from worker.model_choice import Standing
-
-    Report = Callable[[str, float | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class PromotionRules:
-    """What an installation sets.
-
-    Attributes
-    ----------
-    pin
-        Version named by ``LUNGWATCH_MODEL``, which no promotion can replace.
-    locked_test_set
-        Manifest that promotions are judged on.
-    margins
-        How much lower a figure of a candidate may be.
-    """
-
-    pin: str | None
-    locked_test_set: Path | None
-    margins: Margins
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +70,8 @@ class Promotions:
         The versions on disk.
     rules
         The installation's settings.
-    read_slice
-        Reads the DICOM images of a test set.
+    gate
+        Measures versions.
     who
         Who asks; the user of the operating system by default.
     """
@@ -106,11 +81,11 @@ class Promotions:
         database: Database,
         registry: Registry,
         rules: PromotionRules,
-        read_slice: SliceReader,
+        gate: Gate,
         who: str = "",
     ) -> None:
         self._database, self._registry, self._rules = database, registry, rules
-        self._read_slice, self._who = read_slice, who or operating_system_user()
+        self._gate, self._who = gate, who or operating_system_user()
 
     def standings(self) -> list[Standing]:
         """List every version on disk or in the database, and where it stands."""
@@ -166,7 +141,7 @@ class Promotions:
         test_set = open_test_set(data or self._rules.locked_test_set)
         if data is None:
             self._require_locked(test_set)
-        return self._measure(test_set, current, candidate, report)
+        return self._gate.measure(test_set, current, candidate, report)
 
     def promote(self, which: str, report: Report, override: str = "") -> Promoted:
         """Bring a version into use.
@@ -190,14 +165,14 @@ class Promotions:
         """
         self._refuse_pin()
         candidate = self._registry.get(which)
-        candidate.verified_weights()
         with self._database.reading() as session:
             before = model_versions.generation(session)
         current = self._to_be_replaced(candidate)
         test_set = open_test_set(self._rules.locked_test_set)
         locked = self._require_locked(test_set)
         test_set.refuse_seen_by(candidate)
-        comparison, reasons = self._judge(test_set, current, candidate, report)
+        self._gate.require_screens(candidate)
+        comparison, reasons = self._gate.judge(test_set, current, candidate, report)
         if reasons and not override.strip():
             raise PromotionRefusedError(candidate.title, reasons, comparison)
         with self._database.transaction() as session:
@@ -314,53 +289,6 @@ class Promotions:
         shipped = current or self._registry.newest_shipped()
         return model_versions.register(session, shipped.model_version, shipped.manifest_sha256)
 
-    def _judge(
-        self,
-        test_set: TestSet,
-        current: RegistryEntry | None,
-        candidate: RegistryEntry,
-        report: Report,
-    ) -> tuple[Comparison | None, tuple[str, ...]]:
-        if current is None:
-            return None, ("the version in use is damaged or gone, so nothing can be compared",)
-        try:
-            comparison = self._measure(test_set, current, candidate, report)
-        except ModelError as error:
-            return None, (f"the versions could not be compared: {error}",)
-        return comparison, comparison.reasons
-
-    def _measure(
-        self,
-        test_set: TestSet,
-        current: RegistryEntry,
-        candidate: RegistryEntry,
-        report: Report,
-    ) -> Comparison:
-        origin = Origin(test_set.manifest.path.name, test_set.manifest.sha256, "test")
-        loaded: dict[int, tuple[Sample, ...]] = {}
-
-        def measured(entry: RegistryEntry) -> Evaluated:
-            size = entry.manifest.network.input_size
-            if size not in loaded:
-                loaded[size] = test_set.load(
-                    size, self._read_slice, lambda done: report("reading the test set", done)
-                )
-            return evaluate_subject(
-                subject_of_version(entry),
-                loaded[size],
-                origin,
-                report=lambda done: report(entry.title, done),
-            )
-
-        objection, note = test_set.seen_by(candidate), test_set.seen_by(current)
-        return compare(
-            measured(current),
-            measured(candidate),
-            self._rules.margins,
-            [objection] if objection else [],
-            [note] if note else [],
-        )
-
     def _log(self, session: Session, event: str, promotion: Promotion, title: str) -> None:
         events.record(
             session,
@@ -371,18 +299,6 @@ class Promotions:
             reason=promotion.reason,
             overridden=promotion.overridden,
         )
-
-
-class PromotionRefusedError(PromotionError):
-    """The gate's refusal, with its reasons and the comparison, if there is one."""
-
-    def __init__(self, title: str, reasons: tuple[str, ...], comparison: Comparison | None) -> None:
-        listed = "; ".join(reasons)
-        super().__init__(
-            f"{title} is not promoted: {listed}. Train or choose another version, or promote it "
-            'all the same with --override "reason", which is recorded'
-        )
-        self.comparison = comparison
 
 
 def operating_system_user() -> str:

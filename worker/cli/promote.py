@@ -71,7 +71,7 @@ def promote(
     Running workers pick it up between two studies. Exit code 10 where the gate refuses it.
     """
     from worker.cli.comparison_page import print_comparison
-    from worker.promotion import PromotionRefusedError
+    from worker.gate import PromotionRefusedError
 
     with _promotions() as promotions:
         try:
