@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,15 @@ from worker.cli.promote import compare, lock, promote, rollback
 if TYPE_CHECKING:
     from model.registry import RegistryEntry
     from worker.model_choice import Standing
+
+
+class CalibrationChoice(StrEnum):
+    """How a release is calibrated, as `model.evaluation.calibration.CalibrationMethod`."""
+
+    AUTO = "auto"
+    TEMPERATURE = "temperature"
+    PLATT = "platt"
+
 
 models_app = typer.Typer(
     help="List, show, compare, release and promote model versions.", no_args_is_help=True
@@ -88,19 +98,51 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
             help="How far to trust it, in one sentence; empty: not evaluated on whole studies."
         ),
     ] = "",
+    calibration: Annotated[
+        CalibrationChoice,
+        typer.Option(
+            help="How probabilities are calibrated; auto: the better one on patients that did not "
+            "fit it."
+        ),
+    ] = CalibrationChoice.AUTO,
+    half_precision: Annotated[
+        bool,
+        typer.Option(
+            "--half-precision",
+            help="Store the weights rounded to float16, at half the size; everything is measured "
+            "after rounding, and manifest and card say so.",
+        ),
+    ] = False,
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
-    from model.data.dataset import load_samples
-    from model.release import Identity, release_run
+    from model.data.dataset import load_samples, manifest_digest
+    from model.evaluation.calibration import CalibrationMethod
+    from model.release import Identity, ReleaseOptions, release_run
     from worker.training_slices import read_training_slice
 
-    entry = release_run(
-        run,
-        out,
-        Identity(name, version, licence, note, caution),
-        lambda size: load_samples(data, size, read_training_slice),
+    identity = Identity(name, version, licence, note, caution)
+    method = CalibrationMethod(calibration.value)
+    options = ReleaseOptions(manifest_digest(data), method, half_precision)
+    with output.progress_bar("") as report:
+        entry = release_run(
+            run,
+            out,
+            identity,
+            lambda size: load_samples(
+                data,
+                size,
+                read_training_slice,
+                progress=lambda done: report("reading the data", done),
+            ),
+            options,
+            report,
+        )
+    size = entry.verified_weights().stat().st_size / 1e6
+    output.stderr().print(
+        f"Released {entry.title} in {entry.folder}, weights of {size:.1f} MB",
+        markup=False,
+        highlight=False,
     )
-    output.stderr().print(f"Released {entry.title} in {entry.folder}", markup=False)
 
 
 models_app.command()(compare)
@@ -137,6 +179,8 @@ def _summary(entry: RegistryEntry) -> dict[str, Any]:
         "licence": manifest.licence,
         "caution": manifest.caution,
         "operating_point": manifest.operating_point,
+        "slice_operating_point": manifest.slice_operating_point,
+        "precision": manifest.precision,
         "lesion_threshold": manifest.lesion_threshold,
         "folder": str(entry.folder),
     }
