@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
-from pydicom import Dataset
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
+from dicom_node import codes
 from dicom_node.common_attributes import encode_file
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.provenance import UUID_ROOT, uid_from_name
+from dicom_node.provenance import MANUFACTURER, MODEL_NAME, UUID_ROOT, uid_from_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from model.volume import CtVolume
+
+_MOMENTS = (
+    *("ContentDate", "ContentTime", "InstanceCreationDate", "InstanceCreationTime"),
+    *("SeriesDate", "SeriesTime"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,60 @@ def encode_slice(volume: CtVolume, index: int, pseudonym: Pseudonym) -> bytes:
     _describe_plane(image, volume, index)
     _describe_pixels(image, volume.hounsfield[index])
     return encode_file(image)
+
+
+def encode_lesions(slices: Sequence[bytes], mask: NDArray[np.bool_], pseudonym: Pseudonym) -> bytes:
+    """Encode lesions on the slices of one study as a DICOM Segmentation, also where there are none.
+
+    Parameters
+    ----------
+    slices
+        What `encode_slice` gave.
+    mask
+        Boolean array of (slices, rows, columns) in their order.
+    pseudonym
+        As the slices'.
+
+    Returns
+    -------
+    bytes
+        A DICOM file that the reader of corrected segmentations understands; the same bytes for
+        the same arguments.
+    """
+    segmentation = Segmentation(
+        source_images=[dcmread(BytesIO(each)) for each in slices],
+        pixel_array=mask.astype("uint8"),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            SegmentDescription(
+                segment_number=1,
+                segment_label="Lesions",
+                segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+                segmented_property_type=codes.LESION,
+                algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
+            )
+        ],
+        series_instance_uid=_uid(pseudonym, "lesion series"),
+        series_number=2,
+        sop_instance_uid=_uid(pseudonym, "lesions"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions="",
+        device_serial_number="",
+        omit_empty_frames=bool(mask.any()),
+    )
+    # Dates would differ each time, and tell when a patient's study was reviewed.
+    for keyword in _MOMENTS:
+        if keyword in segmentation:
+            setattr(segmentation, keyword, "")
+    if "ContributingEquipmentSequence" in segmentation:
+        del segmentation.ContributingEquipmentSequence
+    dimension = _uid(pseudonym, "dimension organization")
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimension
+    for item in segmentation.DimensionIndexSequence:
+        item.DimensionOrganizationUID = dimension
+    return encode_file(segmentation)
 
 
 def _describe_subject(image: Dataset, pseudonym: Pseudonym) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import output
+from worker.cli.export_reviewed import export_reviewed
 from worker.cli.options import JsonOption, KeyArgument
 from worker.cli.review import review
 from worker.cli.start import start_command
@@ -138,6 +139,7 @@ def requeue(
 
 
 studies_app.command()(review)
+studies_app.command("export-reviewed")(export_reviewed)
 
 
 def _check_none_is_missing(study: Study) -> None:

@@ -106,6 +106,11 @@ def add(  # noqa: PLR0913 - the columns of a review
     return review
 
 
+def get(session: Session, review_id: int) -> Review:
+    """Return a review that is known to exist."""
+    return session.get_one(Review, review_id)
+
+
 def of_study(session: Session, study: Study) -> Sequence[Review]:
     """List a study's reviews, oldest first; the last one counts."""
     return session.scalars(

@@ -1,0 +1,60 @@
+"""`lungwatch studies export-reviewed`: the reviewed studies as a data set for training."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import Annotated
+
+import typer
+
+from worker.cli import output
+from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run time
+from worker.cli.start import start_command
+
+
+def export_reviewed(
+    *,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for slices and manifest.")],
+    slices_per_study: Annotated[
+        int, typer.Option(min=2, help="Most slices of a study; of more, every n-th is taken.")
+    ] = 64,
+    json: JsonOption = False,
+) -> None:
+    """Write the reviewed studies as training data: MANIFEST.csv, slices and lesions.
+
+    Slices are written anew from pixels and geometry alone; patients have names that only this
+    installation can trace back. Nothing else of a patient leaves.
+    """
+    from model.data.manifest import write_manifest
+    from model.errors import DatasetError
+    from worker.bootstrap import open_database, reviewed_data
+
+    settings = start_command()
+    data = reviewed_data(settings, open_database(settings))
+    studies, left_out = data.collect()
+    if not studies:
+        raise DatasetError(
+            "no reviewed study teaches anything yet: review some with `lungwatch studies review`"
+        )
+    with output.progress_bar("writing the reviewed studies") as report:
+        rows = data.export(
+            studies,
+            out,
+            slices_per_study,
+            lambda done: report("writing the reviewed studies", done),
+        )
+    write_manifest(out / "MANIFEST.csv", rows)
+    document = {
+        "manifest": str(out / "MANIFEST.csv"),
+        "studies": len(rows),
+        "patients": len({row.patient for row in rows}),
+        "left_out": [{"study": each.study_id, "why": each.why} for each in left_out],
+    }
+    if json:
+        output.print_json(document)
+        return
+    typer.echo(
+        f"{document['studies']} studies of {document['patients']} patients: {document['manifest']}"
+    )
+    for each in left_out:
+        typer.echo(f"Study {each.study_id} is left out: {each.why}.")
