@@ -1,18 +1,43 @@
-"""Checkpoints of a run: plain arrays and JSON in a folder that is swapped in whole."""
+"""Checkpoints of a run: arrays and JSON in one file with its own checksum, and the one before.
+
+A checkpoint is written beside the last one, flushed to disk and renamed, so that a crash at any
+moment leaves at least one that is whole. Only arrays are stored: reading one executes nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from typing import TYPE_CHECKING, Any
+import zipfile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from model.errors import TrainingError
+from model.files import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CURRENT, PREVIOUS = "current.npz", "previous.npz"
+
+
+class Checkpoint(NamedTuple):
+    """What was read back.
+
+    Attributes
+    ----------
+    state
+        As it was given to `save_checkpoint`.
+    damage
+        What is wrong with the newest file, if the one before had to do; else empty.
+    """
+
+    state: dict[str, Any]
+    damage: str = ""
 
 
 def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any]) -> None:
@@ -21,44 +46,85 @@ def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any
     Parameters
     ----------
     folder
-        Where the checkpoint will be.
+        Where the checkpoint will be, and the one before it.
     variables
         Keras or TensorFlow variables, always in the same order.
     state
         Anything JSON can hold.
-    """
-    fresh, stale = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, stale):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    np.savez(fresh / "variables.npz", *[np.asarray(variable) for variable in variables])
-    (fresh / "state.json").write_text(json.dumps(state))
-    if folder.exists():
-        folder.rename(stale)
-    fresh.rename(folder)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
-def load_checkpoint(folder: Path, variables: Sequence[Any]) -> dict[str, Any] | None:
-    """Read a checkpoint into variables and return its state, or None where there is none.
 
     Raises
     ------
     TrainingError
-        If the checkpoint belongs to a differently built run.
+        If a variable holds what is no number, or the file cannot be written, for instance on a
+        full disk; the checkpoint that was there stays valid.
     """
-    if not folder.exists():
-        folder = folder.with_name(folder.name + ".old")
-    if not folder.exists():
-        return None
-    with np.load(folder / "variables.npz", allow_pickle=False) as arrays:
-        values = [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if [value.shape for value in values] != shapes:
+    arrays = [np.asarray(variable) for variable in variables]
+    if not all(np.isfinite(array).all() for array in arrays):
         raise TrainingError(
-            f"{folder}: belongs to a run with another network; resume with that run's config.json"
+            f"the weights hold values that are no numbers; the last good checkpoint is {folder}: "
+            "lower the learning rate, or set gradient_clip"
         )
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    return state
+    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    current, previous = folder / CURRENT, folder / PREVIOUS
+    try:
+        with replaced(current) as temporary:
+            np.savez(temporary, *arrays, state=text, sha256=_digest(arrays, text))
+            if current.exists():
+                current.replace(previous)
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: the checkpoint could not be written: {error.strerror or error}; the last "
+            "one is still valid: make room, then go on with --resume"
+        ) from error
+
+
+def load_checkpoint(folder: Path, variables: Sequence[Any]) -> Checkpoint | None:
+    """Read the newest whole checkpoint into variables, or return None where there is none.
+
+    Raises
+    ------
+    TrainingError
+        If the checkpoint belongs to a differently built run, or none of the files is whole.
+    """
+    paths = [path for path in (folder / CURRENT, folder / PREVIOUS) if path.exists()]
+    damages: list[str] = []
+    for path in paths:
+        try:
+            arrays, state = _read(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            damages.append(f"{path}: damaged checkpoint: {error}")
+            continue
+        shapes = [tuple(variable.shape) for variable in variables]
+        if [array.shape for array in arrays] != shapes:
+            raise TrainingError(
+                f"{folder}: belongs to a run with another network; resume with that run's "
+                "config.json"
+            )
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return Checkpoint(state, "; ".join(damages))
+    if damages:
+        raise TrainingError(
+            f"{'; '.join(damages)}. No checkpoint of {folder} is whole: begin a new run, with "
+            "--start-from for weights that can still be read"
+        )
+    return None
+
+
+def _read(path: Path) -> tuple[list[NDArray[Any]], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = [stored[f"arr_{number}"] for number in range(len(stored.files) - 2)]
+        text, digest = stored["state"], stored["sha256"]
+    if not np.array_equal(_digest(arrays, text), digest):
+        raise ValueError("its checksum does not fit")
+    state: dict[str, Any] = json.loads(text.tobytes())
+    return arrays, state
+
+
+def _digest(arrays: Sequence[NDArray[Any]], text: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of types, shapes and bytes of all arrays and of the state."""
+    sha256 = hashlib.sha256()
+    for array in (*arrays, text):
+        sha256.update(f"{array.dtype.str}{array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return np.frombuffer(sha256.digest(), np.uint8)

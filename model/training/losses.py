@@ -10,7 +10,9 @@ from keras import ops
 from model.config import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Total = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
 class Targets(NamedTuple):
@@ -31,13 +33,36 @@ class Targets(NamedTuple):
     has_class: keras.KerasTensor
 
 
-def reconstruction_loss(targets: Targets, image: keras.KerasTensor) -> keras.KerasTensor:
+class LossOptions(NamedTuple):
+    """What the losses need to know beside labels and outputs.
+
+    Attributes
+    ----------
+    dice_smoothing, label_smoothing
+        See `model.config.TrainingConfig`.
+    total
+        Adds a sum over all devices that share a batch, so that the losses are those of the whole
+        batch; on one device the sum itself.
+    """
+
+    dice_smoothing: float = 1.0
+    label_smoothing: float = 0.0
+    total: Total = lambda value: value
+
+
+ONE_DEVICE = LossOptions()
+
+
+def reconstruction_loss(
+    targets: Targets, image: keras.KerasTensor, options: LossOptions = ONE_DEVICE
+) -> keras.KerasTensor:
     """Mean squared error over every sample (task T1)."""
-    return ops.mean(ops.square(targets.image - image))
+    mean = ops.mean(ops.square(targets.image - image))
+    return options.total(mean) / options.total(ops.ones_like(mean))
 
 
 def dice_loss(
-    targets: Targets, probability: keras.KerasTensor, smoothing: float
+    targets: Targets, probability: keras.KerasTensor, options: LossOptions = ONE_DEVICE
 ) -> keras.KerasTensor:
     """Minus the Dice coefficient of the batch's samples with a mask, 0 without any (task T2).
 
@@ -49,32 +74,36 @@ def dice_loss(
     """
     weight = ops.reshape(targets.has_mask, (-1, 1, 1, 1))
     truth, probability = targets.mask * weight, probability * weight
-    overlap = ops.sum(truth * probability)
-    dice = (2 * overlap + smoothing) / (ops.sum(truth) + ops.sum(probability) + smoothing)
-    return -dice * ops.cast(ops.any(targets.has_mask > 0), dice.dtype)
+    overlap = options.total(ops.sum(truth * probability))
+    extent = options.total(ops.sum(truth) + ops.sum(probability))
+    extent = ops.maximum(extent + options.dice_smoothing, keras.config.epsilon())
+    dice = (2 * overlap + options.dice_smoothing) / extent
+    return -dice * ops.cast(options.total(ops.sum(targets.has_mask)) > 0, dice.dtype)
 
 
-def classification_loss(targets: Targets, probability: keras.KerasTensor) -> keras.KerasTensor:
+def classification_loss(
+    targets: Targets, probability: keras.KerasTensor, options: LossOptions = ONE_DEVICE
+) -> keras.KerasTensor:
     """Mean binary cross-entropy of the samples with a class, 0 without any (task T3)."""
-    entropy = ops.binary_crossentropy(targets.covid, ops.reshape(probability, (-1,)))
-    return ops.sum(entropy * targets.has_class) / ops.maximum(ops.sum(targets.has_class), 1.0)
+    truth = targets.covid * (1 - options.label_smoothing) + 0.5 * options.label_smoothing
+    entropy = ops.binary_crossentropy(truth, ops.reshape(probability, (-1,)))
+    count = options.total(ops.sum(targets.has_class))
+    return options.total(ops.sum(entropy * targets.has_class)) / ops.maximum(count, 1.0)
 
 
 def multitask_losses(
-    targets: Targets, outputs: Mapping[str, keras.KerasTensor], dice_smoothing: float
+    targets: Targets,
+    outputs: Mapping[str, keras.KerasTensor],
+    options: LossOptions = ONE_DEVICE,
 ) -> dict[str, keras.KerasTensor]:
     """Loss of each task the network has; the paper's global loss is their plain sum."""
-    losses = {}
-    if Task.RECONSTRUCTION in outputs:
-        losses[Task.RECONSTRUCTION.value] = reconstruction_loss(
-            targets, outputs[Task.RECONSTRUCTION]
-        )
-    if Task.SEGMENTATION in outputs:
-        losses[Task.SEGMENTATION.value] = dice_loss(
-            targets, outputs[Task.SEGMENTATION], dice_smoothing
-        )
-    if Task.CLASSIFICATION in outputs:
-        losses[Task.CLASSIFICATION.value] = classification_loss(
-            targets, outputs[Task.CLASSIFICATION]
-        )
-    return losses
+    losses = {
+        Task.RECONSTRUCTION: reconstruction_loss,
+        Task.SEGMENTATION: dice_loss,
+        Task.CLASSIFICATION: classification_loss,
+    }
+    return {
+        task.value: loss(targets, ops.cast(outputs[task], "float32"), options)
+        for task, loss in losses.items()
+        if task in outputs
+    }

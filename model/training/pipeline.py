@@ -12,7 +12,7 @@ from model.training.augmentation import augment
 from model.training.lesion_pasting import paste_lesions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from model.data.dataset import Sample
 
     Batch = tuple[NDArray[np.float32], ...]
+
+PARALLEL_BATCHES = 4
 
 
 def epoch_steps(samples: Sequence[Sample], config: TrainingConfig) -> int:
@@ -81,7 +83,7 @@ def draw_epoch(
 def make_batch(
     samples: Sequence[Sample],
     config: TrainingConfig,
-    generator: np.random.Generator | None = None,
+    generators: Sequence[np.random.Generator] = (),
     donors: Sequence[Sample] = (),
 ) -> Batch:
     """Stack samples into image, mask, has_mask, covid, has_class: the fields of `Targets`.
@@ -92,14 +94,16 @@ def make_batch(
         The samples of the batch.
     config
         Gives the augmentation and the sources whose non-COVID images have an empty mask.
-    generator
-        Source of randomness for the augmentation; None leaves the images as they are.
+    generators
+        Source of randomness for the augmentation of each sample; none leaves the images as they
+        are.
     donors
         Samples with lesions, which `TrainingConfig.paste_shares` lays into other images.
     """
-    paste_shares = dict(config.paste_shares) if generator is not None and donors else {}
+    paste_shares = dict(config.paste_shares) if generators and donors else {}
     images, masks, has_mask, covid = [], [], [], []
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        generator = generators[number] if generators else None
         image, mask, infected = sample.image, sample.mask, bool(sample.covid)
         if mask is None and sample.covid is False and sample.source in config.empty_mask_sources:
             mask = np.zeros(image.shape, np.bool_)
@@ -125,19 +129,44 @@ def make_batch(
 
 
 def training_batches(
-    samples: Sequence[Sample], config: TrainingConfig, epoch: int
+    samples: Sequence[Sample], config: TrainingConfig, epoch: int, first: int = 0
 ) -> tf.data.Dataset:
-    """Return one epoch of augmented batches, made ahead of the training step."""
-    donors = [sample for sample in samples if sample.mask is not None and sample.mask.any()]
+    """Return the augmented batches of one epoch, several of them made ahead of the training step.
 
-    def generate() -> Iterator[Batch]:
-        generator = np.random.default_rng((config.seed, epoch, 1))
-        for indices in draw_epoch(samples, config, epoch):
-            yield make_batch([samples[index] for index in indices], config, generator, donors)
+    Parameters
+    ----------
+    samples, config
+        As for `draw_epoch`.
+    epoch
+        Number of the epoch.
+    first
+        Batches to leave out at the beginning, which a resumed run has seen already.
+
+    Notes
+    -----
+    Each image has a generator of its own, seeded by seed, epoch and position in the epoch. So
+    neither the number of threads nor the place where a run was resumed changes an image.
+    """
+    donors = [sample for sample in samples if sample.mask is not None and sample.mask.any()]
+    drawn = draw_epoch(samples, config, epoch)
+
+    def make(number: np.int64) -> Batch:
+        positions = range(int(number) * config.batch_size, (int(number) + 1) * config.batch_size)
+        generators = [np.random.default_rng((config.seed, epoch, 1, each)) for each in positions]
+        return make_batch([samples[index] for index in drawn[number]], config, generators, donors)
 
     size = config.network.input_size
-    plane = tf.TensorSpec((None, size, size, 1), tf.float32)
-    vector = tf.TensorSpec((None,), tf.float32)
-    return tf.data.Dataset.from_generator(
-        generate, output_signature=(plane, plane, vector, vector, vector)
-    ).prefetch(4)
+    shapes = [(config.batch_size, size, size, 1)] * 2 + [(config.batch_size,)] * 3
+
+    def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # Stateless, or deterministic mode would make one batch at a time.
+        parts = tf.numpy_function(make, [number], [tf.float32] * len(shapes), stateful=False)
+        return tuple(
+            tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True)
+        )
+
+    return (
+        tf.data.Dataset.range(first, len(drawn))
+        .map(read, num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
+        .prefetch(PARALLEL_BATCHES)
+    )

@@ -1,45 +1,38 @@
-"""A seeded training run with early stopping that can be resumed after each epoch."""
+"""A seeded training run with early stopping that can be resumed after a crash at any moment."""
 
 from __future__ import annotations
 
-import csv
+import fcntl
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from model.architectures import branches, build
-from model.config import Schedule, Task
 from model.data.dataset import Split
 from model.errors import TrainingError
 from model.evaluation.validation import validate
 from model.training.checkpoint import load_checkpoint, save_checkpoint
-from model.training.losses import Targets, multitask_losses
+from model.training.curves import draw_curves, write_events
 from model.training.pipeline import epoch_steps, training_batches
-from model.weights_file import load_weights, save_weights
+from model.training.progress import Progress, describe
+from model.training.run_folder import RunFolder
+from model.training.run_state import RunState
+from model.training.step import TrainingStep
+from model.weights_file import save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import keras
 
     from model.config import TrainingConfig
     from model.data.dataset import Sample
 
+__all__ = ["RunState", "Trainer"]
 
-@dataclass
-class RunState:
-    """What a run has reached; saved with every checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+REPORT_STEPS = 20
+SECONDS_BETWEEN_PICTURES = 30.0
 
 
 class Trainer:
@@ -52,11 +45,13 @@ class Trainer:
     samples
         All samples; their split says which train and which validate.
     folder
-        Run folder: ``config.json``, ``metrics.csv``, ``progress.txt``, ``last`` (checkpoint), and
+        Run folder: see `model.training.run_folder.RunFolder`; the checkpoints in ``last``, and
         the averaged weights of the last and of the best epoch, ``last.npz`` and ``best.npz``.
     start_from
         Weights to go on from, of networks that differ in input size or tasks alone; see
         `model.weights_file.load_weights`.
+    manifest
+        The file that lists the samples, for the record of the run.
     """
 
     def __init__(
@@ -65,29 +60,49 @@ class Trainer:
         samples: Sequence[Sample],
         folder: Path,
         start_from: Sequence[Path] = (),
+        *,
+        manifest: Path | None = None,
     ) -> None:
-        keras.utils.set_random_seed(config.seed)
         self.config, self.folder = config, folder
         self.training = [sample for sample in samples if sample.split is Split.TRAIN]
         self.validation = [sample for sample in samples if sample.split is Split.VALIDATION]
         if not self.training or not self.validation:
             raise TrainingError("both splits need samples: train and validation")
-        self.network = build(config.network)
-        if start_from:
-            load_weights(self.network, *start_from)
-        self.branches = branches(self.network, config.network)
+        self.files = RunFolder(
+            folder, config, [*self.training, *self.validation], manifest, start_from
+        )
         self.steps = epoch_steps(self.training, config)
-        self.optimizer = keras.optimizers.Adam(_learning_rate(config, self.steps))
-        self.optimizer.build(self.network.trainable_variables)
-        self.average = [tf.Variable(weight) for weight in self.network.weights]
+        self.training_step = TrainingStep(config, self.steps, start_from)
         self.state = RunState()
-        self._step = tf.function(self._train_step)
+        self._begun = False
+        self._saved_at = self._drawn_at = time.monotonic()
 
-    def resume(self) -> None:
-        """Go on from the run folder's last checkpoint, if there is one."""
-        saved = load_checkpoint(self.folder / "last", self._variables())
-        if saved is not None:
-            self.state = RunState(**saved)
+    @property
+    def network(self) -> keras.Model:
+        """The network with the averaged weights."""
+        return self.training_step.averaged
+
+    def resume(self) -> str:
+        """Go on from the run folder's last checkpoint; without one the run begins.
+
+        Returns
+        -------
+        str
+            What was wrong with the newest checkpoint if the one before had to do; else empty.
+
+        Raises
+        ------
+        TrainingError
+            If the folder holds a run with other settings or data, or none of its checkpoints is
+            whole.
+        """
+        self.files.require_same()
+        saved = load_checkpoint(self.files.checkpoint, self.training_step.variables)
+        if saved is None:
+            return ""
+        self.state, self._begun = RunState(**saved.state), True
+        self._publish_best()
+        return saved.damage
 
     def run(self, report: Callable[[str], None] = lambda _: None) -> RunState:
         """Train until the epochs are over or the validation score has stopped rising.
@@ -100,130 +115,127 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If a loss is not a number.
+            If the folder holds a run that was not resumed, a loss is not a number, or a checkpoint
+            cannot be written. The last good checkpoint stays.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(self.config.to_json() + "\n")
-        while self.state.epoch < self.config.epochs and not self._exhausted():
-            started = time.monotonic()
-            losses = self._train_epoch(report)
-            metrics = self._validate()
-            self.state.epoch += 1
-            self.state.seconds += time.monotonic() - started
-            self._record(losses | metrics)
-            report(_line(self.state.history[-1]))
+        with _alone(self.folder):
+            try:
+                self._run(report)
+            except OSError as error:
+                raise TrainingError(
+                    f"{self.folder}: cannot be written: {error.strerror or error}; the last good "
+                    f"checkpoint is {self.files.checkpoint}: make room, then go on with --resume"
+                ) from error
         return self.state
 
-    def _exhausted(self) -> bool:
-        return self.state.epoch - self.state.best_epoch >= self.config.patience
+    def _run(self, report: Callable[[str], None]) -> None:
+        self._saved_at = time.monotonic()
+        if not self._begun:
+            self.files.begin()
+            self._save()
+            self._begun = True
+        progress = Progress(self.steps * self.config.epochs)
+        while self.state.epoch < self.config.epochs and not self.state.exhausted(
+            self.config.patience
+        ):
+            losses = self._train_epoch(progress, report)
+            self._finish_epoch(losses | self._validate())
+            report(describe(self.state.history[-1]))
+        self.files.write(self.state)
+        if self.state.history:
+            draw_curves(self.state.history, self.state.best_epoch, self.folder / "curves.png")
 
-    def _variables(self) -> list[Any]:
-        return [*self.network.variables, *self.optimizer.variables, *self.average]
-
-    def _train_epoch(self, report: Callable[[str], None]) -> dict[str, float]:
-        """Run one epoch and return the mean of each loss."""
-        totals: dict[str, list[float]] = {}
-        for batch in training_batches(self.training, self.config, self.state.epoch):
-            weight = _warm_up(self.state.step, self.config.segmentation_warm_up_steps)
-            losses = self._step(Targets(*batch), tf.constant(weight, tf.float32))
-            self.state.step += 1
+    def _train_epoch(self, progress: Progress, report: Callable[[str], None]) -> dict[str, float]:
+        """Run what is left of an epoch and return the mean of each loss over the whole of it."""
+        state, config = self.state, self.config
+        for batch in training_batches(self.training, config, state.epoch, state.position):
+            weight = _warm_up(state.step, config.segmentation_warm_up_steps)
+            losses = self.training_step(batch, weight)
+            self._require_numbers(losses)
+            state.step += 1
+            state.position += 1
             for name, loss in losses.items():
-                value = float(loss)
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"{name} loss is {value} at step {self.state.step}; the last good state is "
-                        f"{self.folder / 'last'}; lower the learning rate"
-                    )
-                totals.setdefault(f"{name}_loss", []).append(value)
-            if self.state.step % 20 == 0:
-                self._progress(totals, report)
-        return {name: float(np.mean(values)) for name, values in totals.items()}
+                state.sums[name] = state.sums.get(name, 0.0) + loss
+            progress.count(losses)
+            if state.step % REPORT_STEPS == 0:
+                line = progress.line(state.epoch + 1, state.step)
+                (self.folder / "progress.txt").write_text(line + "\n")
+                report(line)
+            if config.checkpoint_steps and state.step % config.checkpoint_steps == 0:
+                self._save()
+        return {f"{name}_loss": total / state.position for name, total in state.sums.items()}
 
-    def _train_step(self, targets: Targets, segmentation_weight: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            losses = self._losses(targets)
-            weighted = [
-                loss * segmentation_weight if name == Task.SEGMENTATION else loss
-                for name, loss in losses.items()
-            ]
-            total = tf.add_n(weighted)
-        gradients = tape.gradient(total, self.network.trainable_variables)
-        self.optimizer.apply(gradients)
-        momentum = self.config.averaging
-        for mean, weight in zip(self.average, self.network.weights, strict=True):
-            mean.assign(momentum * mean + (1 - momentum) * tf.convert_to_tensor(weight))
-        return losses
-
-    def _losses(self, targets: Targets) -> dict[str, tf.Tensor]:
-        """Run each branch on the samples it learns from, and take its loss.
-
-        A decoder takes twice the encoder's time, and most samples have no mask.
-        """
-        levels = self.branches.encoder(targets.image, training=True)
-        size = tf.shape(targets.has_mask)[0]
-        drawn = {
-            Task.RECONSTRUCTION: tf.range(self.config.reconstruction_samples or size),
-            Task.SEGMENTATION: tf.where(_with_mask_or_first(targets.has_mask))[:, 0],
-            Task.CLASSIFICATION: tf.range(size),
-        }
-        losses: dict[str, tf.Tensor] = {}
-        for task, head in self.branches.heads.items():
-            output = head([tf.gather(level, drawn[task]) for level in levels], training=True)
-            subset = Targets(*(tf.gather(part, drawn[task]) for part in targets))
-            losses |= multitask_losses(subset, {task: output}, self.config.dice_smoothing)
-        return losses
+    def _require_numbers(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{name} loss is {value} at step {self.state.step + 1} (epoch "
+                    f"{self.state.epoch + 1}); the last good checkpoint is "
+                    f"{self.files.checkpoint}: lower the learning rate, or set gradient_clip, and "
+                    "begin a new run"
+                )
 
     def _validate(self) -> dict[str, float]:
         """Validate the averaged weights, which are the ones a run gives away."""
-        current = self.network.get_weights()
-        self.network.set_weights([mean.numpy() for mean in self.average])
-        save_weights(self.network, self.folder / "last.npz")
         metrics = validate(self.network, self.validation)
-        if metrics["score"] > self.state.best_score:
-            self.state.best_score = metrics["score"]
-            self.state.best_epoch = self.state.epoch + 1
-            save_weights(self.network, self.folder / "best.npz")
-        self.network.set_weights(current)
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise TrainingError(
+                f"validation after epoch {self.state.epoch + 1} gives {describe(metrics)}; the "
+                f"last good checkpoint is {self.files.checkpoint}: lower the learning rate"
+            )
         return metrics
 
-    def _record(self, values: dict[str, float]) -> None:
-        reached = {"epoch": self.state.epoch, "seconds": self.state.seconds}
-        self.state.history.append(reached | values)
-        save_checkpoint(self.folder / "last", self._variables(), vars(self.state))
-        with (self.folder / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.state.history[0]))
-            writer.writeheader()
-            writer.writerows(self.state.history)
+    def _finish_epoch(self, values: dict[str, float]) -> None:
+        """Close the epoch with a checkpoint; weights count as the best once it is on disk."""
+        state = self.state
+        state.epoch += 1
+        state.position, state.sums = 0, {}
+        best = values["score"] > state.best_score
+        if best:
+            state.best_score, state.best_epoch = values["score"], state.epoch
+            save_weights(self.network, self._coming_best())
+        save_weights(self.network, self.folder / "last.npz")
+        self._count_seconds()
+        state.history.append({"epoch": state.epoch, "seconds": state.seconds} | values)
+        self._save()
+        self._publish_best()
+        self.files.write(state)
+        write_events(state.history[-1], self.folder / "tensorboard")
+        if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_PICTURES:
+            draw_curves(state.history, state.best_epoch, self.folder / "curves.png")
+            self._drawn_at = time.monotonic()
 
-    def _progress(self, totals: dict[str, list[float]], report: Callable[[str], None]) -> None:
-        means = {name: float(np.mean(values[-20:])) for name, values in totals.items()}
-        line = _line({"epoch": self.state.epoch + 1, "step": self.state.step, **means})
-        (self.folder / "progress.txt").write_text(line + "\n")
-        report(line)
+    def _save(self) -> None:
+        self._count_seconds()
+        save_checkpoint(self.files.checkpoint, self.training_step.variables, vars(self.state))
 
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._saved_at
+        self._saved_at = now
 
-def _learning_rate(
-    config: TrainingConfig, steps: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if config.schedule is Schedule.CONSTANT:
-        return config.learning_rate
-    return keras.optimizers.schedules.CosineDecay(
-        config.learning_rate, decay_steps=config.epochs * steps, alpha=0.02
-    )
+    def _coming_best(self) -> Path:
+        return self.folder / f"best-{self.state.best_epoch}.npz"
 
-
-def _with_mask_or_first(has_mask: tf.Tensor) -> tf.Tensor:
-    """Choose the samples with a mask; without any the first, since no branch runs on nothing."""
-    first = tf.one_hot(0, tf.shape(has_mask)[0])
-    return tf.logical_or(has_mask > 0, tf.logical_and(first > 0, tf.reduce_all(has_mask == 0)))
+    def _publish_best(self) -> None:
+        """Give the best weights their name, also those a crash left behind after the checkpoint."""
+        if self._coming_best().exists():
+            self._coming_best().replace(self.folder / "best.npz")
+        for unconfirmed in self.folder.glob("best-*.npz"):
+            unconfirmed.unlink()
 
 
 def _warm_up(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / steps) if steps else 1.0
 
 
-def _line(values: dict[str, float]) -> str:
-    return "  ".join(
-        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-    )
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process from training in the same folder; a lock dies with its process."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(f"{folder}: another process is training here") from error
+        yield

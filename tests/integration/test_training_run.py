@@ -1,17 +1,24 @@
 """A training run on a drawn manifest: it trains, stops, resumes, and is released."""
 
 import csv
+import fcntl
 import json
+import resource
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.training_data import DrawnData
+from tensorflow.core.util.event_pb2 import Event
 
-from model.config import NetworkConfig, TrainingConfig
+from model.config import NetworkConfig, Task, TrainingConfig
 from model.data.dataset import load_samples
-from model.errors import ModelIntegrityError, RegistryError, TrainingError
+from model.errors import ConfigError, ModelIntegrityError, RegistryError, TrainingError
 from model.inference import PredictionOptions, Predictor
 from model.registry import NOT_EVALUATED, Registry
 from model.release import Identity, release_run
@@ -69,10 +76,10 @@ def samples(manifest):
 
 
 @pytest.fixture(scope="module")
-def finished(samples, tmp_path_factory):
+def finished(samples, manifest, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     lines = []
-    Trainer(CONFIG, samples, folder).run(lines.append)
+    Trainer(CONFIG, samples, folder, manifest=manifest).run(lines.append)
     return folder, lines
 
 
@@ -87,38 +94,145 @@ def test_a_run_leaves_settings_metrics_and_weights(finished):
     assert lines[-1].startswith("epoch 2")
 
 
-def test_a_resumed_run_equals_an_unbroken_one(finished, samples, tmp_path):
-    one_epoch = TrainingConfig.from_dict({**vars(CONFIG), "epochs": 1})
-    Trainer(one_epoch, samples, tmp_path).run()
-    resumed = Trainer(CONFIG, samples, tmp_path)
+def test_a_run_can_be_read_by_a_person_and_by_tensorboard(finished, manifest):
+    folder, _ = finished
+    page = (folder / "README.md").read_text()
+    assert "State: finished, 2 of at most 2 epochs" in page
+    assert f"--data {manifest.resolve()} --out {folder} --resume" in page
+    origin = json.loads((folder / "environment.json").read_text())
+    assert (folder / "data.sha256").read_text().strip() == origin["manifest_sha256"]
+    assert len(origin["git_commit"]) in (0, 40)
+    assert cv2.imread(str(folder / "curves.png")).std() > 5, "something is drawn"
+    tags = set()
+    for events in (folder / "tensorboard").iterdir():
+        for record in tf.data.TFRecordDataset(str(events)):
+            event = Event.FromString(record.numpy())
+            tags |= {(event.step, value.tag) for value in event.summary.value}
+    assert {(1, "loss/segmentation"), (2, "loss/segmentation"), (2, "validation/dice")} <= tags
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _stop_after_an_epoch(line):
+    if line.startswith("epoch 1"):
+        raise _StoppedError
+
+
+@pytest.fixture(scope="module")
+def stopped(samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(_StoppedError):
+        Trainer(CONFIG, samples, folder).run(_stop_after_an_epoch)
+    return folder
+
+
+@pytest.fixture
+def halfway(stopped, tmp_path):
+    """A run that was stopped after the first of two epochs."""
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
+def _same_weights(first, second):
+    with np.load(first) as ours, np.load(second) as theirs:
+        return all(np.array_equal(ours[name], theirs[name]) for name in ours.files)
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(finished, samples, halfway):
+    resumed = Trainer(CONFIG, samples, halfway)
     resumed.resume()
     assert resumed.state.epoch == 1
     resumed.run()
-    unbroken = list(csv.DictReader((finished[0] / "metrics.csv").open()))[-1]
-    broken = list(csv.DictReader((tmp_path / "metrics.csv").open()))[-1]
-    for name in ("reconstruction_loss", "segmentation_loss", "reconstruction_mse"):
-        assert float(broken[name]) == pytest.approx(float(unbroken[name]), rel=1e-3)
+    assert _same_weights(finished[0] / "last.npz", halfway / "last.npz")
+    assert _same_weights(finished[0] / "best.npz", halfway / "best.npz")
 
 
-def test_another_network_cannot_resume_a_run(finished, samples):
-    other = TrainingConfig(network=NetworkConfig(input_size=32, base_filters=3))
-    with pytest.raises(TrainingError, match="another network"):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, samples, halfway):
+    newest = halfway / "last" / "current.npz"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    resumed = Trainer(CONFIG, samples, halfway)
+    assert "damaged checkpoint" in resumed.resume()
+    assert resumed.state.epoch == 0
+    resumed.run()
+    assert _same_weights(finished[0] / "last.npz", halfway / "last.npz")
+
+
+def test_without_a_whole_checkpoint_nothing_is_resumed(samples, halfway):
+    for file in (halfway / "last").iterdir():
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=r"No checkpoint of .* is whole"):
+        Trainer(CONFIG, samples, halfway).resume()
+
+
+def test_a_run_is_never_overwritten(finished, samples):
+    before = (finished[0] / "best.npz").read_bytes()
+    with pytest.raises(TrainingError, match="--resume"):
+        Trainer(CONFIG, samples, finished[0]).run()
+    assert (finished[0] / "best.npz").read_bytes() == before
+
+
+def test_other_settings_or_data_cannot_resume_a_run(finished, samples, tmp_path):
+    other = replace(CONFIG, network=replace(NETWORK, base_filters=3), learning_rate=1.0)
+    with pytest.raises(TrainingError, match=r"\(learning_rate, network.base_filters\)"):
         Trainer(other, samples, finished[0]).resume()
+    with pytest.raises(TrainingError, match="SHA-256 of its samples"):
+        Trainer(CONFIG, samples[:-1], finished[0]).resume()
+    manifest = tmp_path / "other.csv"
+    manifest.write_text("path")
+    with pytest.raises(TrainingError, match="SHA-256 of its manifest"):
+        Trainer(CONFIG, samples, finished[0], manifest=manifest).resume()
+    with pytest.raises(TrainingError, match="other weights"):
+        Trainer(CONFIG, samples, finished[0], [finished[0] / "last.npz"]).resume()
+
+
+def test_two_processes_cannot_train_in_one_folder(samples, halfway):
+    with (halfway / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        trainer = Trainer(CONFIG, samples, halfway)
+        trainer.resume()
+        with pytest.raises(TrainingError, match="another process"):
+            trainer.run()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(samples, tmp_path):
-    wild = TrainingConfig.from_dict({**vars(CONFIG), "learning_rate": 1e30, "epochs": 20})
-    with pytest.raises(TrainingError, match="lower the learning rate"):
-        Trainer(wild, samples, tmp_path).run()
+    wild = replace(CONFIG, learning_rate=1e30, epochs=20, checkpoint_steps=1)
+    trainer = Trainer(wild, samples, tmp_path)
+    with pytest.raises(TrainingError, match=r"(loss is|no numbers).* last good checkpoint is"):
+        trainer.run()
+    with np.load(tmp_path / "last" / "current.npz") as stored:
+        assert all(np.isfinite(stored[name]).all() for name in stored.files)
 
 
 def test_a_run_without_improvement_stops_after_its_patience(samples, tmp_path):
-    config = TrainingConfig.from_dict(
-        {**vars(CONFIG), "learning_rate": 1e-12, "averaging": 0.0, "epochs": 50, "patience": 2}
-    )
+    config = replace(CONFIG, learning_rate=1e-12, averaging=0.0, epochs=50, patience=2)
     state = Trainer(config, samples, tmp_path).run()
     assert state.epoch < 50
     assert state.epoch - state.best_epoch == 2
+    assert "stopped early" in (tmp_path / "README.md").read_text()
+
+
+@pytest.fixture
+def small_limit():
+    """No file may grow over 30 kB; a checkpoint of the network takes more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(samples, halfway, small_limit):
+    trainer = Trainer(CONFIG, samples, halfway)
+    trainer.resume()
+    small_limit()
+    with pytest.raises(TrainingError, match="make room"):
+        trainer.run()
+    with pytest.raises(TrainingError, match=r"could not be written.*last one is still valid"):
+        trainer._save()
+    again = Trainer(CONFIG, samples, halfway)
+    assert again.resume() == ""
+    assert again.state.epoch == 1
 
 
 @pytest.fixture(scope="module")
@@ -183,12 +297,10 @@ def test_tampered_weights_never_reach_the_engine(registry, tmp_path):
 
 
 def test_the_command_line_trains_and_refuses_to_overwrite(manifest, tmp_path):
-    (tmp_path / "config.json").write_text(
-        TrainingConfig.from_dict({**vars(CONFIG), "epochs": 1}).to_json()
-    )
+    (tmp_path / "config.json").write_text(replace(CONFIG, epochs=1).to_json())
     command = [
-        *(sys.executable, "-m", "worker.cli.main", "train", "--data", str(manifest)),
-        *("--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")),
+        *(sys.executable, "-m", "worker.cli.main", "train", str(tmp_path / "config.json")),
+        *("--data", str(manifest), "--out", str(tmp_path / "run")),
     ]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
@@ -197,3 +309,13 @@ def test_the_command_line_trains_and_refuses_to_overwrite(manifest, tmp_path):
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode != 0
     assert "--resume" in again.stderr
+
+
+def test_an_unknown_experiment_is_answered_with_those_there_are():
+    from worker.cli.train import _settings
+
+    assert _settings("unet_256").network.tasks == (Task.SEGMENTATION,)
+    with pytest.raises(ConfigError, match="unet_256"):
+        _settings("unet")
+    with pytest.raises(ConfigError, match="no such file"):
+        _settings("absent.json")

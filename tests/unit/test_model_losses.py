@@ -5,6 +5,7 @@ import pytest
 
 from model.config import Task
 from model.training.losses import (
+    LossOptions,
     Targets,
     classification_loss,
     dice_loss,
@@ -33,11 +34,11 @@ def test_dice_of_a_perfect_mask_is_one_and_of_a_half_right_one_known():
     mask = np.zeros((2, 4, 4, 1), np.float32)
     mask[0, :2] = 1
     targets = _targets(mask=mask)
-    assert float(dice_loss(targets, mask, 1.0)) == pytest.approx(-1.0)
+    assert float(dice_loss(targets, mask, LossOptions())) == pytest.approx(-1.0)
     half = mask.copy()
     half[0, 0] = 0
     # 2 * 4 + 1 over 8 + 4 + 1
-    assert float(dice_loss(targets, half, 1.0)) == pytest.approx(-9 / 13)
+    assert float(dice_loss(targets, half, LossOptions())) == pytest.approx(-9 / 13)
 
 
 def test_a_sample_without_mask_gives_no_segmentation_loss():
@@ -46,18 +47,18 @@ def test_a_sample_without_mask_gives_no_segmentation_loss():
     targets = _targets(mask=mask, has_mask=np.array([1, 0], np.float32))
     output = mask.copy()
     output[1] = 1  # whatever is said of the second image
-    assert float(dice_loss(targets, output, 1.0)) == pytest.approx(-1.0)
+    assert float(dice_loss(targets, output, LossOptions())) == pytest.approx(-1.0)
 
 
 def test_a_batch_without_masks_gives_no_segmentation_loss():
     targets = _targets(has_mask=np.zeros(2, np.float32))
-    assert float(dice_loss(targets, np.ones((2, 4, 4, 1), np.float32), 1.0)) == 0
+    assert float(dice_loss(targets, np.ones((2, 4, 4, 1), np.float32), LossOptions())) == 0
 
 
 def test_an_empty_mask_punishes_what_is_called_lesion():
     silent = np.full((2, 4, 4, 1), 0.01, np.float32)
     loud = np.full((2, 4, 4, 1), 0.9, np.float32)
-    assert float(dice_loss(_targets(), silent, 1.0)) < float(dice_loss(_targets(), loud, 1.0))
+    assert float(dice_loss(_targets(), silent, LossOptions())) < float(dice_loss(_targets(), loud, LossOptions()))
 
 
 def test_a_sample_without_class_gives_no_classification_loss():
@@ -73,4 +74,20 @@ def test_a_batch_without_classes_gives_no_classification_loss():
 
 def test_only_the_tasks_of_the_network_have_a_loss():
     outputs = {Task.CLASSIFICATION.value: np.full((2, 1), 0.5, np.float32)}
-    assert set(multitask_losses(_targets(), outputs, 1.0)) == {"classification"}
+    assert set(multitask_losses(_targets(), outputs, LossOptions())) == {"classification"}
+
+
+def test_smoothed_labels_forgive_a_little_and_punish_certainty():
+    certain, almost = np.array([[0.999], [0.001]]), np.array([[0.95], [0.05]])
+    smoothed = LossOptions(label_smoothing=0.1)
+    assert float(classification_loss(_targets(), certain)) < float(
+        classification_loss(_targets(), almost)
+    )
+    assert float(classification_loss(_targets(), certain, smoothed)) > float(
+        classification_loss(_targets(), almost, smoothed)
+    )
+
+
+def test_without_smoothing_term_an_empty_batch_costs_nothing():
+    targets = _targets(has_mask=np.zeros(2, np.float32))
+    assert float(dice_loss(targets, np.zeros((2, 4, 4, 1), np.float32), LossOptions(0.0))) == 0

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from model.config import TrainingConfig
 
 
 def train(
     *,
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG|NAME",
+            help="JSON file with training settings (absent ones are the paper's), or the name of "
+            "an experiment, taken at the paper's scale.",
+        ),
+    ],
     data: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="MANIFEST.csv of the training data.")
+        Path, typer.Option(exists=True, dir_okay=False, help="Manifest of the training data.")
     ],
     out: Annotated[Path, typer.Option(help="Run folder: settings, metrics, checkpoint, weights.")],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="JSON with training settings; absent: the paper's."
-        ),
-    ] = None,
     start_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -31,35 +36,53 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the run folder's last checkpoint, with the same result as if it had "
+            "never stopped; settings and data have to be the same.",
+        ),
     ] = False,
 ) -> None:
-    """Train a network: seeded, stopped by its validation score, resumable after each epoch."""
-    from model.config import TrainingConfig
-    from model.data.dataset import load_samples, manifest_digest
+    """Train a network: seeded, stopped by its validation score, resumable at any moment."""
+    from model.data.dataset import load_samples
     from model.devices import configure_devices
     from model.errors import TrainingError
     from model.training.trainer import Trainer
     from worker.cli.output import progress_bar, stderr
     from worker.training_slices import read_training_slice
 
-    settings = TrainingConfig.from_json(config.read_text()) if config else TrainingConfig()
+    settings = _settings(config)
     if (out / "last").exists() and not resume:
         raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
     configure_devices()
     with progress_bar("") as report:
         report(f"reading {data}", None)
         samples = load_samples(data, settings.network.input_size, read_training_slice)
-        trainer = Trainer(settings, samples, out, start_from or ())
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "data.sha256").write_text(manifest_digest(data) + "\n")
+        trainer = Trainer(settings, samples, out, start_from or (), manifest=data)
         if resume:
-            trainer.resume()
+            damage = trainer.resume()
+            if damage:
+                report(f"{damage}; going on from the checkpoint before it", None)
         steps = trainer.steps * settings.epochs
         state = trainer.run(lambda line: report(line, trainer.state.step / steps))
     stderr().print(
         f"Best score {state.best_score:.4f} in epoch {state.best_epoch}; weights: "
-        f"{out / 'best.npz'}",
+        f"{out / 'best.npz'}; {out / 'README.md'} describes the run",
         highlight=False,
         markup=False,
     )
+
+
+def _settings(config: str) -> TrainingConfig:
+    """Read a file of settings, or take those of the experiment of that name."""
+    from model.config import TrainingConfig
+    from model.errors import ConfigError
+
+    if Path(config).is_file():
+        return TrainingConfig.from_json(Path(config).read_text())
+    if Path(config).suffix == ".json":
+        raise ConfigError(f"{config}: no such file of training settings")
+    from model.experiments import get
+
+    return get(config).full
