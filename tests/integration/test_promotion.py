@@ -1,0 +1,262 @@
+"""Promotions with real networks on a drawn test set: the gate, its override, and the way back."""
+
+import dataclasses
+from contextlib import closing
+
+import numpy as np
+import pytest
+from support.networks import draw_manifest, write_version
+
+from model.config import NetworkConfig, Task
+from model.data.dataset import load_samples
+from model.errors import ModelIntegrityError, RegistryError
+from model.evaluation.metrics import roc_auc
+from model.evaluation.slice_model import run_slices
+from model.evaluation.subject import subject_of_version
+from model.pooling import Calibration
+from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry, read_entry
+from worker import bootstrap
+from worker.db import model_versions, schema
+from worker.db.engine import Database
+from worker.db.tables import Event
+from worker.errors import PromotionError
+from worker.gate import PromotionRefusedError, PromotionRules
+from worker.lifecycle import ModelState, PromotionAction
+from worker.promotion import Promotions, operating_system_user
+from worker.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A test set and a training set of other people."""
+    root = tmp_path_factory.mktemp("data")
+    test = draw_manifest(root / "test" / "test.csv", count=25, patient="t")
+    return test, draw_manifest(root / "train" / "train.csv", split=None, count=6, patient="l")
+
+
+@pytest.fixture(scope="module")
+def versions(data, tmp_path_factory):
+    """Versions of one network that orders figures rightly, and wrongly, by its calibration."""
+    root = tmp_path_factory.mktemp("versions")
+    test, train = data
+    probe = write_version(root / "probe", "0.0.0")
+    samples = load_samples(test, 32)
+    raw = run_slices(subject_of_version(probe).slice_model(), samples, 0.5).probability
+    covid = np.array([sample.covid for sample in samples])
+    logit = np.log(raw / (1 - raw)).astype(float)
+    right = 1.0 if roc_auc(covid, raw) > 0.5 else -1.0
+    assert roc_auc(covid, right * raw) > 0.8, "no network to tell good from bad with"
+    middle = right * (logit[covid].mean() + logit[~covid].mean()) / 2
+
+    def calibration(sign):
+        return Calibration(200.0 * sign * right, -200.0 * sign * middle)
+
+    shipped = root / "shipped"
+    write_version(shipped, "1.0.0", calibration=calibration(-1), trained_on=train)
+    site = root / "site"
+    write_version(site, "2.0.0", calibration=calibration(1), trained_on=train)
+    write_version(site, "3.0.0", calibration=calibration(-1), trained_on=train)
+    write_version(site, "4.0.0", calibration=calibration(1))
+    write_version(site, "5.0.0", calibration=calibration(1), trained_on=test_as_training(test))
+    classifier = dataclasses.replace(
+        NetworkConfig(32, 2), tasks=(Task.CLASSIFICATION,), classifier_filters=4
+    )
+    write_version(site, "6.0.0", network=classifier, trained_on=train)
+    return site, shipped
+
+
+def test_as_training(test):
+    """List the test images as if somebody had trained on them."""
+    path = test.with_name("misused.csv")
+    path.write_text(test.read_text().replace(",test", ",train"))
+    return path
+
+
+test_as_training.__test__ = False
+
+
+class Site:
+    """An installation's promotions on a database of its own."""
+
+    def __init__(self, folder, versions, test):
+        self.settings = load_settings(data_dir=folder, locked_test_set=test, model_dir=versions[0])
+        url = self.settings.resolved_database_url
+        with closing(Database(url)) as database:
+            schema.upgrade(database.engine)
+        self.database = Database(url)
+        self.registry = Registry([versions[0]], shipped=versions[1])
+        self.stages = []
+
+    def promotions(self, **rules):
+        own = bootstrap.promotions(self.settings, self.database)
+        given = {"pin": None, "locked_test_set": self.settings.locked_test_set, **rules}
+        return Promotions(self.database, self.registry, PromotionRules(**given), own._gate)
+
+    def promote(self, which, override="", **rules):
+        return self.promotions(**rules).promote(which, self.report, override)
+
+    def report(self, stage, share=None):
+        self.stages.append(stage)
+
+    def history(self):
+        with self.database.reading() as session:
+            return [
+                (step.action, step.model_version.version, step.previous.version)
+                for step in model_versions.history(session)
+            ]
+
+    def states(self):
+        return {each.title: each.state for each in self.promotions().standings()}
+
+
+@pytest.fixture
+def site(tmp_path, versions, data):
+    site = Site(tmp_path, versions, data[0])
+    yield site
+    site.database.close()
+
+
+def test_a_better_version_is_promoted_a_worse_one_is_not_and_both_go_back(site):
+    assert site.states()["tiny-1.0.0"] is ModelState.CURRENT, "the newest shipped, before all else"
+    promoted = site.promote("tiny-2.0.0")
+    assert (promoted.number, promoted.title, promoted.previous) == (1, "tiny-2.0.0", "tiny-1.0.0")
+    assert promoted.reasons == ()
+    assert {"reading the test set", "tiny-1.0.0", "tiny-2.0.0"} <= set(site.stages)
+    states = site.states()
+    assert states["tiny-2.0.0"] is ModelState.CURRENT
+    assert states["tiny-1.0.0"] is ModelState.RETIRED
+    assert states["tiny-3.0.0"] is ModelState.CANDIDATE
+
+    with pytest.raises(
+        PromotionRefusedError, match=r"tiny-3\.0\.0 is not promoted.*--override"
+    ) as e:
+        site.promote("tiny-3.0.0")
+    assert not e.value.comparison.passed
+    assert any("auc" in reason for reason in e.value.comparison.reasons)
+    assert len(site.history()) == 1
+
+    site.promote("tiny-3.0.0", override="the other one is slow")
+    with site.database.reading() as session:
+        step = model_versions.history(session)[-1]
+        assert (step.overridden, step.reason) == (True, "the other one is slow")
+        assert step.who == operating_system_user()
+        assert step.comparison["passed"] is False
+        assert step.comparison["candidate"]["title"] == "tiny-3.0.0"
+        event = session.query(Event).filter_by(event="model_promoted").all()[-1]
+        assert event.detail["reason"] == "the other one is slow"
+        assert event.detail["who"] == step.who
+
+    assert site.promotions().rollback("as it was").title == "tiny-2.0.0"
+    assert site.promotions().rollback().title == "tiny-1.0.0"
+    with pytest.raises(PromotionError, match="nothing to go back to"):
+        site.promotions().rollback()
+    assert site.history() == [
+        (PromotionAction.PROMOTED, "2.0.0", "1.0.0"),
+        (PromotionAction.PROMOTED, "3.0.0", "2.0.0"),
+        (PromotionAction.ROLLED_BACK, "2.0.0", "3.0.0"),
+        (PromotionAction.ROLLED_BACK, "1.0.0", "2.0.0"),
+    ]
+
+
+def test_a_comparison_is_symmetric_and_changes_nothing(site):
+    old, new = site.registry.get("tiny-1.0.0"), site.registry.get("tiny-2.0.0")
+    forth = site.promotions().compare(old, new, site.report)
+    back = site.promotions().compare(new, old, site.report)
+    assert forth.passed
+    assert not back.passed
+    there = {(d.name, d.source): d.difference for d in forth.differences}
+    assert {key: pytest.approx(-value) for key, value in there.items()} == {
+        (d.name, d.source): d.difference for d in back.differences
+    }
+    assert there["auc", "drawn"] > 0.3
+    assert site.history() == []
+
+
+def test_a_version_in_use_is_not_promoted_again(site):
+    site.promote("tiny-2.0.0")
+    with pytest.raises(PromotionError, match="in use already"):
+        site.promote("tiny-2.0.0")
+
+
+def test_without_a_locked_test_set_there_is_no_promotion_whatever_the_reason(site):
+    with pytest.raises(PromotionError, match="LUNGWATCH_LOCKED_TEST_SET"):
+        site.promote("tiny-2.0.0", override="I know better", locked_test_set=None)
+
+
+def test_a_pinned_version_has_to_be_released_first(site):
+    with pytest.raises(PromotionError, match=r"LUNGWATCH_MODEL pins tiny-1\.0\.0.*Remove"):
+        site.promote("tiny-2.0.0", pin="tiny-1.0.0")
+
+
+def test_a_manifest_without_test_rows_is_no_test_set(site, data):
+    with pytest.raises(PromotionError, match="none of its rows is marked as test"):
+        site.promote("tiny-2.0.0", locked_test_set=data[1])
+
+
+def test_a_test_set_that_changes_is_noticed(site, tmp_path):
+    own = draw_manifest(tmp_path / "own" / "test.csv", count=8, patient="o")
+    site.promote("tiny-2.0.0", locked_test_set=own)
+    picture = own.parent / "o-1-0.png"
+    picture.write_bytes((own.parent / "o-0-0.png").read_bytes())
+    with pytest.raises(PromotionError, match=r"not the test set that .* locked.*model lock"):
+        site.promote("tiny-3.0.0", override="now", locked_test_set=own)
+    changed = site.promotions(locked_test_set=own)
+    with pytest.raises(PromotionError, match="--reason"):
+        changed.lock_test_set("")
+    locked = changed.lock_test_set("a label was wrong")
+    assert (locked.images, locked.reason) == (16, "a label was wrong")
+    assert site.promote("tiny-3.0.0", override="now", locked_test_set=own).number == 2
+
+
+def test_a_version_that_has_seen_the_test_set_is_refused_whatever_the_reason(site):
+    with pytest.raises(PromotionError, match=r"shares 50 image files and patients t00, .*tiny-5"):
+        site.promote("tiny-5.0.0", override="but it is so good")
+
+
+def test_a_version_that_hides_its_training_data_needs_a_reason(site):
+    with pytest.raises(PromotionRefusedError, match="does not list what it was trained on"):
+        site.promote("tiny-4.0.0")
+    assert site.promote("tiny-4.0.0", override="trained by hand").reasons
+
+
+def test_a_network_that_cannot_screen_is_refused_whatever_the_reason(site):
+    with pytest.raises(PromotionError, match=r"tiny-6\.0\.0 cannot screen"):
+        site.promote("tiny-6.0.0", override="only the class counts")
+
+
+def test_damaged_weights_are_refused_before_anything_else(site, tmp_path):
+    write_version(tmp_path / "own", "9.0.0")
+    with (tmp_path / "own" / "tiny-9.0.0" / WEIGHTS_FILE).open("ab") as file:
+        file.write(b"x")
+    site.registry = Registry([tmp_path / "own", *site.registry.roots[1:]], site.registry.roots[0])
+    with pytest.raises(ModelIntegrityError, match="sha256"):
+        site.promote("tiny-9.0.0", override="it works")
+    assert site.history() == []
+
+
+def test_a_damaged_version_in_use_can_be_replaced_with_a_reason(site, tmp_path):
+    entry = write_version(tmp_path / "own", "9.0.0")
+    site.registry = Registry([tmp_path / "own", *site.registry.roots[1:]], site.registry.roots[0])
+    site.promote("tiny-9.0.0", override="for a while")
+    (entry.folder / WEIGHTS_FILE).write_bytes(b"")
+    with pytest.raises(PromotionRefusedError, match="damaged or gone"):
+        site.promote("tiny-2.0.0")
+    promoted = site.promote("tiny-2.0.0", override="disk failure")
+    assert promoted.previous == "tiny-9.0.0"
+    with pytest.raises(ModelIntegrityError):
+        site.promotions().rollback()
+    (entry.folder / WEIGHTS_FILE).unlink()
+    (entry.folder / MANIFEST_FILE).unlink()
+    with pytest.raises(RegistryError, match="put it back"):
+        site.promotions().rollback()
+    missing = next(s for s in site.promotions().standings() if s.title == "tiny-9.0.0")
+    assert (missing.entry, missing.state) == (None, ModelState.RETIRED)
+
+
+def test_a_registered_manifest_must_not_change(site, tmp_path):
+    entry = write_version(tmp_path / "own", "9.0.0")
+    site.promotions().register(entry)
+    changed = (entry.folder / MANIFEST_FILE).read_text().replace('"drawn"', '"other"')
+    (entry.folder / MANIFEST_FILE).write_text(changed)
+    with pytest.raises(PromotionError, match="another manifest"):
+        site.promotions().register(read_entry(entry.folder))
