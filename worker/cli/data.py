@@ -111,6 +111,39 @@ def check(
         raise typer.Exit(ExitCode.FAILED)
 
 
+@data_app.command("augmentations")
+def augmentations(
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True, dir_okay=False, help="Manifest (CSV); absent: the synthetic chest."
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="PNG", help="Picture to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="JSON with training settings."),
+    ] = None,
+) -> None:
+    """Draw what augmentation does to training images: each change alone, then all together."""
+    from model.config import TrainingConfig
+    from model.data.dataset import load_samples
+    from model.training.augmentation_picture import draw_augmentations
+    from worker.demo.phantom_samples import phantom_samples
+    from worker.training_slices import read_training_slice
+
+    settings = TrainingConfig.from_json(config.read_text()) if config else TrainingConfig()
+    size = settings.network.input_size
+    samples = (
+        phantom_samples(size)
+        if manifest is None
+        else load_samples(manifest, size, read_training_slice)
+    )
+    draw_augmentations(out, samples, settings.augmentation, settings.seed)
+    output.stderr().print(f"{out} written", markup=False, highlight=False)
+
+
 def _print(manifest: Path, found: Check) -> None:
     label = {True: "yes", False: "no", None: "unknown"}
     output.print_table(
