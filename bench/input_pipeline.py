@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,16 +93,23 @@ def main() -> None:
     samples = [sample for sample in samples if sample.split is Split.TRAIN]
 
     batches = iter(training_batches(samples, config, 0))
-    alone = arguments.batch / seconds_per_call(lambda: next(batches), arguments.steps)
-    batch = next(iter(training_batches(samples, config, 0)))
+    for _ in range(WARM_UP):
+        batch = next(batches)
+    alone = arguments.batch / seconds_per_call(lambda: next(batches), 8 * arguments.steps)
     step = training_step(build(config.network))
 
     def train(batch: tuple[tf.Tensor, ...]) -> None:
         float(step(batch[0], batch[1], batch[3]))
 
-    need = arguments.batch / seconds_per_call(lambda: train(batch), arguments.steps)
+    train(batch)
+    # In turn, so that whatever else the machine does meets both alike.
     batches = iter(training_batches(samples, config, 1))
-    together = arguments.batch / seconds_per_call(lambda: train(next(batches)), arguments.steps)
+    steps, both = [], []
+    for _ in range(ROUNDS):
+        steps.append(seconds_per_call(lambda: train(batch), arguments.steps))
+        both.append(seconds_per_call(lambda: train(next(batches)), arguments.steps))
+    need = arguments.batch / statistics.median(steps)
+    together = arguments.batch / statistics.median(both)
 
     print(
         f"{len(samples)} training samples of {arguments.size} x {arguments.size} in {loading:.1f} s"
