@@ -55,7 +55,7 @@ layers: $(DEVELOPMENT)
 bench: $(DEVELOPMENT)
 	$(PYTHON) bench/startup.py
 	$(PYTHON) bench/receive.py "$(DATA)/series/lidc-idri-0001"
-	$(PYTHON) bench/first_network_p001.py "$(DATA)" docs/results/first-network.md
+	$(PYTHON) bench/series_check.py "$(DATA)" docs/results/series.md
 
 docs: $(DEVELOPMENT)
 	$(PYTHON) -m worker.cli.reference

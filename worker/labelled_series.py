@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dicom_node.errors import RefusedError
-from dicom_node.reader import read_ct_series
+from dicom_node.reader import read_ct_series, read_headers
 from model.config import Task
 from model.errors import DatasetError, EvaluationError
 from model.evaluation.series import evaluate_series
@@ -87,9 +87,10 @@ def look_at_series(
     NoLungError
         If it shows no lung.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = read_headers([folder])
+    files = [path for path, header in content.instances if header.modality == "CT"]
     if not files:
-        raise DatasetError(f"{folder}: no files in it")
+        raise DatasetError(f"{folder}: no CT images in it")
     try:
         series = read_ct_series(files)
     except RefusedError as error:

@@ -123,7 +123,8 @@ def find_subject(which: str, registry: Callable[[], Registry]) -> Subject:
     ----------
     which
         A version folder (it holds ``manifest.json``), a run folder (``config.json`` and
-        ``best.npz``), a name, a name-version or the beginning of a SHA-256.
+        ``best.npz``), a name, a name-version or the beginning of a SHA-256; nothing: the
+        highest version.
     registry
         Opens the registry; not called for a folder.
 
@@ -132,6 +133,8 @@ def find_subject(which: str, registry: Callable[[], Registry]) -> Subject:
     RegistryError
         If there is none; the message says what was looked for.
     """
+    if not which:
+        return subject_of_version(registry().get())
     folder = Path(which)
     if (folder / MANIFEST_FILE).is_file():
         return subject_of_version(read_entry(folder))

@@ -125,13 +125,13 @@ def test_readme_and_results_page_speak_of_the_shipped_network():
     manifest = Registry().get().manifest
     readme = re.sub(r"[\s>]+", " ", (ROOT / "README.md").read_text())
     assert manifest.caution in readme
-    assert manifest.sha256 in (DOCS / "results" / "first-network.md").read_text()
-    assert "](docs/results/first-network.md)" in readme
+    assert manifest.sha256 in (DOCS / "results" / "series.md").read_text()
+    assert "](docs/results/series.md)" in readme
 
 
 def test_remarks_stay_for_the_weights_they_were_written_for():
-    bench = runpy.run_path(str(ROOT / "bench" / "first_network_p001.py"))
-    page = (DOCS / "results" / "first-network.md").read_text()
+    bench = runpy.run_path(str(ROOT / "bench" / "series_check.py"))
+    page = (DOCS / "results" / "series.md").read_text()
     kept = bench["remarks_of"](page, Registry().get().manifest.sha256)
     assert kept
     assert page.endswith(kept)
