@@ -11,6 +11,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from worker.demo.phantom import CONSOLIDATION, GROUND_GLASS, Phantom, build_phantom
+from worker.demo.phantom_samples import phantom_samples
 from worker.demo.phantom_study import PATIENT_ID, write_phantom_study
 
 _DCIODVFY = Path(sys.executable).with_name("dciodvfy")
@@ -82,3 +83,11 @@ def test_lungs_have_a_plausible_volume(phantom: Phantom) -> None:
     body = hounsfield[:, 150:370, 60:450]
     litres = ((body > -960) & (body < -700)).sum() * phantom.volume.voxel_volume_ml / 1000
     assert 2 < litres < 7
+
+
+def test_its_slices_are_training_samples_as_of_any_series(phantom: Phantom) -> None:
+    samples = phantom_samples(64, phantom)
+    areas = [sample.mask.sum() for sample in samples if sample.mask is not None]
+    assert {sample.covid for sample in samples} == {True, False}
+    assert areas[0] == max(areas) > 20
+    assert all(sample.image.shape == (64, 64) for sample in samples)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from model.data.dataset import Sample, Split
 from model.lungs import find_lungs
 from model.preprocessing import Geometry, apply_window, slice_to_input
-from worker.demo.phantom import build_phantom
+from worker.demo.phantom import Phantom, build_phantom
 
 
-def phantom_samples(input_size: int, seed: int = 0) -> tuple[Sample, ...]:
+def phantom_samples(input_size: int, phantom: Phantom | None = None) -> tuple[Sample, ...]:
     """Return the slices with lung of a synthetic chest, by the way every CT series takes.
 
     Parameters
     ----------
     input_size
         Rows and columns of the network's input.
-    seed
-        Another seed gives another chest.
+    phantom
+        The chest; None: that of seed 0.
 
     Returns
     -------
     tuple of Sample
         The slice with most lesion first. Slices without a lesion count as without COVID-19.
     """
-    phantom = build_phantom(seed)
+    phantom = phantom or build_phantom()
     lungs = find_lungs(phantom.volume)
     samples = []
     for index, box in zip(lungs.screened_slices, lungs.boxes(), strict=True):
@@ -35,7 +35,7 @@ def phantom_samples(input_size: int, seed: int = 0) -> tuple[Sample, ...]:
                 path=f"phantom#{index}",
                 source="phantom",
                 split=Split.TRAIN,
-                patient=f"phantom:{seed}",
+                patient="phantom",
                 covid=bool(lesions.any()),
                 image=slice_to_input(unit, geometry),
                 mask=geometry.mask_to_input(lesions),
