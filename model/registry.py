@@ -175,7 +175,8 @@ class Registry:
         RegistryError
             If a manifest cannot be read; the message names it.
         """
-        found = (sorted(root.glob(f"*/{MANIFEST_FILE}")) for root in self.roots)
+        # A release that was cut off leaves a folder whose name starts with a dot.
+        found = (sorted(root.glob(f"[!.]*/{MANIFEST_FILE}")) for root in self.roots)
         return tuple(read_entry(path.parent) for paths in found for path in paths)
 
     def get(self, which: str = "") -> RegistryEntry:

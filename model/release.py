@@ -19,6 +19,7 @@ from model.registry import (
     CARD_FILE,
     MANIFEST_FILE,
     NOT_EVALUATED,
+    TRAINING_DATA_FILE,
     WEIGHTS_FILE,
     Manifest,
     RegistryEntry,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.data.dataset import Sample
+    from model.data.fingerprints import Fingerprints
     from model.evaluation.decision import StudyDecision
     from model.evaluation.subject import Subject
 
@@ -81,11 +83,15 @@ class ReleaseOptions:
         How to calibrate; `CalibrationMethod.AUTO` takes the better one.
     half_precision
         Whether to store the weights rounded to float16; everything is measured after rounding.
+    seen
+        Digests of the patients and files the network was trained on, for those who test it; see
+        `model.data.fingerprints`. None: the version does not say.
     """
 
     data_sha256: str = ""
     calibration: CalibrationMethod = CalibrationMethod.AUTO
     half_precision: bool = False
+    seen: Fingerprints | None = None
 
 
 def release_run(
@@ -159,6 +165,8 @@ def release_run(
         write_text(unfinished / TRAINING_FILE, config.to_json() + "\n")
         write_text(unfinished / EVALUATION_FILE, evaluated.evaluation.to_json())
         write_text(unfinished / CARD_FILE, write_card(card))
+        if options.seen is not None:
+            options.seen.write(unfinished / TRAINING_DATA_FILE)
         write_text(unfinished / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker.errors import SettingsError
+from worker.model_choice import Origin
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.db.engine import Database
+    from worker.model_choice import Choice
     from worker.settings import Settings
 
 _CONNECT_SECONDS = 3.0
@@ -242,21 +244,61 @@ def _embedded_broker(settings: Settings) -> Check:
     return Check("broker", Level.OK, f"the embedded one answers on {embedded.socket_path}")
 
 
-def _model(settings: Settings) -> Iterator[Check]:
+def examine_model(settings: Settings) -> Iterator[Check]:
+    """Examine the version in use, and whether the workers have it."""
+    from sqlalchemy.exc import OperationalError
+
     from model.errors import ModelError
-    from worker.bootstrap import verify_model
+    from worker.bootstrap import model_choice
 
     try:
-        entry = verify_model(settings)
+        choice = model_choice(settings)
+        choice.entry.verified_weights()
     except ModelError as error:
         remedy = "`lungwatch model list` shows what there is; install the package anew if damaged."
         yield Check("model", Level.FAIL, str(error), remedy)
         return
-    shown = f"{entry.title}, sha256 {entry.manifest.sha256[:12]} verified"
+    except OperationalError:
+        remedy = f"See the database above; {PREFIX}MODEL would pin a version without it."
+        yield Check("model", Level.FAIL, "the database does not say which one is in use", remedy)
+        return
+    why = {
+        Origin.PINNED: f"pinned by {PREFIX}MODEL",
+        Origin.PROMOTED: f"in use since promotion or rollback {choice.generation}",
+        Origin.SHIPPED: "the newest shipped one: nothing was promoted",
+    }[choice.origin]
+    entry = choice.entry
+    shown = f"{entry.title}, sha256 {entry.manifest.sha256[:12]} verified, {why}"
     yield Check("model", Level.OK, shown)
+    yield from _pick_ups(settings, choice)
     if entry.manifest.caution:
         remedy = "Evaluate it on studies of your own; `lungwatch model show` has its model card."
         yield Check("model caution", Level.WARN, entry.manifest.caution, remedy)
+
+
+def _pick_ups(settings: Settings, choice: Choice) -> Iterator[Check]:
+    """Tell whether the workers screen with the version in use; a pinned one never changes."""
+    from worker.bootstrap import model_pick_ups
+
+    part = "model pick-up"
+    told = model_pick_ups(settings)
+    if choice.origin is Origin.PINNED:
+        if told and told.promoted not in {"", choice.entry.title}:
+            message = f"{told.promoted} was promoted, but the pinned {choice.entry.title} screens"
+            yield Check(part, Level.WARN, message, f"Unset {PREFIX}MODEL and start the workers.")
+        return
+    if told is None:
+        return
+    for worker, problem in told.failed.items():
+        remedy = (
+            "Put the version right or run `lungwatch model rollback`; it tries again by itself."
+        )
+        yield Check(part, Level.WARN, f"worker {worker} {problem}", remedy)
+    if told.loaded:
+        workers = ", ".join(f"{worker}: {title}" for worker, title in told.loaded.items())
+        yield Check(part, Level.OK, f"loaded by {workers}")
+    elif not told.failed:
+        yield Check(part, Level.OK, "no worker has loaded it yet; with its next study each will")
 
 
 def _senders(settings: Settings) -> Iterator[Check]:
@@ -345,7 +387,7 @@ _PARTS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "data folder": _data_folder,
     "database": _database,
     "broker": _broker,
-    "model": _model,
+    "model": examine_model,
     "senders": _senders,
     "listener": _listener,
     "destinations": _destinations,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -111,3 +113,41 @@ class NetworkInUse:
         except Exception:
             # The network is loaded; that the log does not know it is no reason to stop.
             log.exception("model_event_not_recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class PickUps:
+    """What workers told since the last promotion or rollback, each its latest word.
+
+    Attributes
+    ----------
+    loaded
+        Title of the version that each worker loaded, by the worker's name.
+    failed
+        What kept a worker from it and which version it goes on with, by the worker's name.
+    promoted
+        Title of the version that promotions and rollbacks ended at, empty before the first.
+    """
+
+    loaded: dict[str, str]
+    failed: dict[str, str]
+    promoted: str
+
+
+def pick_ups(session: Session) -> PickUps:
+    """Tell which workers have picked up the version in use, and which could not."""
+    history = model_versions.history(session)
+    since = history[-1].at if history else datetime.fromtimestamp(0, UTC)
+    loaded: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for line in events.model_loads(session, since):
+        worker = line.detail["worker"]
+        if worker in loaded or worker in failed:
+            continue
+        if line.event == events.MODEL_LOADED:
+            loaded[worker] = line.detail["model"]
+        else:
+            failed[worker] = f"goes on with {line.detail['kept']}: {line.detail['error']}"
+    promoted = model_versions.current(session)
+    title = f"{promoted.name}-{promoted.version}" if promoted else ""
+    return PickUps(loaded, failed, title)

@@ -11,9 +11,11 @@ from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry
 from worker.db import events, model_versions, schema
 from worker.db.engine import Database
 from worker.db.tables import Event, Promotion
+from worker.doctor import Level, examine_model
 from worker.lifecycle import PromotionAction
 from worker.model_choice import Origin, choose
 from worker.pickup import NetworkInUse
+from worker.settings import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +163,44 @@ def test_a_shipped_version_that_comes_later_does_not_replace_what_was_promoted(d
     with database.reading() as session:
         assert choose(registry, None, session).entry.title == "tiny-1.0.0"
         assert choose(registry, None, None).entry.title == "tiny-7.0.0"
+
+
+def examined(database, tmp_path, **settings):
+    """What the doctor says of the model and its pick-up."""
+    folder = {"data_dir": tmp_path, "model_dir": tmp_path / "versions" / "site"}
+    found = {check.part: check for check in examine_model(load_settings(**folder, **settings))}
+    return found["model"], found.get("model pick-up")
+
+
+def test_the_doctor_tells_the_version_in_use_and_who_has_picked_it_up(database, registry, tmp_path):
+    model, pick_up = examined(database, tmp_path)
+    assert "nothing was promoted" in model.message
+    assert (pick_up.level, "no worker" in pick_up.message) == (Level.OK, True)
+
+    in_use, _ = network(database, Registry([tmp_path / "versions" / "site"]))
+    promote(database, registry, "tiny-2.0.0")
+    model, pick_up = examined(database, tmp_path)
+    assert "tiny-2.0.0" in model.message
+    assert "promotion or rollback 1" in model.message
+    assert "no worker" in pick_up.message, "what was loaded before counts no more"
+    in_use()
+    _, pick_up = examined(database, tmp_path)
+    assert (pick_up.level, "here:1: tiny-2.0.0" in pick_up.message) == (Level.OK, True)
+
+
+def test_the_doctor_warns_of_a_failed_pick_up_and_of_a_pin(database, registry, tmp_path):
+    in_use, _ = network(database, registry)
+    promote(database, registry, "tiny-2.0.0")
+    weights = registry.get("tiny-2.0.0").folder / WEIGHTS_FILE
+    whole = weights.read_bytes()
+    weights.write_bytes(b"")
+    in_use()
+    weights.write_bytes(whole)
+    _, pick_up = examined(database, tmp_path)
+    assert pick_up.level is Level.WARN
+    assert "here:1 goes on with tiny-1.1.0: ModelIntegrityError" in pick_up.message
+    assert "rollback" in pick_up.remedy
+    pinned = Registry().get().title
+    model, pick_up = examined(database, tmp_path, model=pinned)
+    assert "pinned by LUNGWATCH_MODEL" in model.message
+    assert (pick_up.level, "tiny-2.0.0 was promoted" in pick_up.message) == (Level.WARN, True)

@@ -116,14 +116,16 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
     from model.data.dataset import load_samples, manifest_digest
+    from model.data.fingerprints import training_fingerprints
     from model.evaluation.calibration import CalibrationMethod
     from model.release import Identity, ReleaseOptions, release_run
     from worker.training_slices import read_training_slice
 
     identity = Identity(name, version, licence, note, caution)
     method = CalibrationMethod(calibration.value)
-    options = ReleaseOptions(manifest_digest(data), method, half_precision)
-    with output.progress_bar("") as report:
+    with output.progress_bar("taking the fingerprints of the data") as report:
+        seen = training_fingerprints(data)
+        options = ReleaseOptions(manifest_digest(data), method, half_precision, seen)
         entry = release_run(
             run,
             out,
