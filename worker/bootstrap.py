@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from worker.delivery import Deliverer
     from worker.job import JobConfig, ScreeningJob
     from worker.model_choice import Choice, Standing
-    from worker.pickup import NetworkInUse
+    from worker.pickup import NetworkInUse, PickUps
     from worker.promotion import Promotions
-    from worker.reviewed_data import ReviewedData
-    from worker.reviews import Folders, ReviewDesk
     from worker.settings import Settings
     from worker.sweeper import Sweeper
 
@@ -200,29 +198,6 @@ def destinations(settings: Settings) -> tuple[Destination, ...]:
     return parse_destinations(settings)
 
 
-def review_desk(settings: Settings) -> ReviewDesk:
-    """Build the desk that records reviews."""
-    from worker.reviews import ReviewDesk
-
-    return ReviewDesk(open_database(settings), review_folders(settings))
-
-
-def review_folders(settings: Settings) -> Folders:
-    """Tell where the files are that a review touches."""
-    from worker.reviews import Folders
-
-    return Folders(settings.spool_dir, settings.results_dir, settings.reviews_dir)
-
-
-def reviewed_data(settings: Settings, database: Database) -> ReviewedData:
-    """Build the way from reviews to training data."""
-    from worker.pseudonyms import Pseudonyms
-    from worker.reviewed_data import ReviewedData
-
-    pseudonyms = Pseudonyms(settings.reviews_dir / "pseudonyms.key")
-    return ReviewedData(database, review_folders(settings), pseudonyms)
-
-
 def registry(settings: Settings) -> Registry:
     """Open the registry: the shipped versions and those of this installation."""
     from model.registry import Registry
@@ -259,6 +234,14 @@ def model_standings(settings: Settings) -> list[Standing]:
 
     with _session_with_promotions(settings) as session:
         return standings(registry(settings), session)
+
+
+def model_pick_ups(settings: Settings) -> PickUps | None:
+    """Tell which workers picked up the version in use, None without a database."""
+    from worker.pickup import pick_ups
+
+    with _session_with_promotions(settings) as session:
+        return pick_ups(session) if session is not None else None
 
 
 @contextmanager
