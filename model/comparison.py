@@ -1,6 +1,6 @@
 """Two versions on the same images: figure by figure, with the difference and what the gate says.
 
-The rule is in docs/decisions/0040-promotion-gate.md.
+The rule is in docs/decisions/0045-promotion-gate.md.
 """
 
 from __future__ import annotations
