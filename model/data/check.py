@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from model.data.pictures import SliceReader
 
 CHECK_SIZE = 96
+# A single slice has no neighbours that would tell lung from gas in the bowel.
+LITTLE_LUNG_CM2 = 25.0
 
 
 class Kind(StrEnum):
@@ -34,6 +36,7 @@ class Kind(StrEnum):
     TWO_NAMES = "near duplicates of two patients"
     REPEATED = "image listed again"
     NO_LUNG = "left out: no lung found"
+    LITTLE_LUNG = "little lung: look whether it is bowel"
 
 
 FAILURES = frozenset(
@@ -146,6 +149,11 @@ def check_manifest(
         Finding(Kind.NO_LUNG, (row.path,), f"{row.path} shows no lung and does not train")
         for row in manifest.rows
         if row.path not in seen
+    ]
+    findings += [
+        Finding(Kind.LITTLE_LUNG, (each.name,), f"{each.name} shows {each.lung_cm2:.0f} cm2 of it")
+        for each in pictures
+        if each.lung_cm2 is not None and each.lung_cm2 < LITTLE_LUNG_CM2
     ]
     return Check(
         counts=_counts(pictures, patients, splits),

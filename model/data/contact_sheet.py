@@ -27,7 +27,7 @@ _RED, _WHITE, _YELLOW = (60, 60, 255), (255, 255, 255), (80, 220, 255)
 
 
 def draw_contact_sheet(path: Path, check: Check) -> None:
-    """Draw up to `COLUMNS` slices of each source, class and split, then the pairs in question.
+    """Draw up to `COLUMNS` slices of each source, class and split, then those in question.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def draw_contact_sheet(path: Path, check: Check) -> None:
         bands.append(
             _band(f"{count.source}: {label}, {count.split}, {count.slices} slices", members)
         )
-    shown = [f for f in check.findings if len(f.paths) == 2 and set(f.paths) <= by_name.keys()]
+    shown = [f for f in check.findings if f.paths and set(f.paths) <= by_name.keys()]
     bands += [
         _band(finding.kind, [by_name[name] for name in finding.paths], _YELLOW)
         for finding in shown[:_SHEET_PAIRS]

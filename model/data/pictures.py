@@ -65,6 +65,8 @@ class Picture:
         Whether it came in Hounsfield units.
     of_series
         Whether it is one of several slices of its row.
+    lung_cm2
+        Area of lung on a single DICOM slice; None where it is not known.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Picture:
     lesions: NDArray[np.bool_] | None
     hounsfield: bool
     of_series: bool = False
+    lung_cm2: float | None = None
 
     def inputs(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return image and mask as the network takes them, (size, size)."""
@@ -156,11 +159,21 @@ def _decode(path: Path, flags: int) -> NDArray[np.uint8 | np.uint16]:
             Image.open(io.BytesIO(data)).load()
         except (OSError, SyntaxError) as error:
             raise DatasetError(f"{path}: is no readable image: {error}") from error
+    data = _without_profile(data)
     pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if pixels is None:
         raise DatasetError(f"{path}: is no readable image; replace it or take its row out")
     decoded: NDArray[np.uint8 | np.uint16] = pixels
     return decoded
+
+
+def _without_profile(data: bytes) -> bytes:
+    """Leave the colour profile of a PNG out: it changes no grey, and libpng grumbles at it."""
+    start = data.find(b"iCCP", 8, 4096) - 4
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or start < 8 or data.find(b"IDAT", 8, start) > 0:
+        return data
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    return data[:start] + data[end:]
 
 
 def _figure_picture(manifest: Manifest, row: ManifestRow) -> Picture:
@@ -273,6 +286,7 @@ def _dicom_pictures(
             None if lesions is None else lesions[index],
             hounsfield=True,
             of_series=several,
+            lung_cm2=None if several else 10 * lungs.volume_ml / volume.spacing_mm[0],
         )
 
 

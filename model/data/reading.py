@@ -40,6 +40,8 @@ class ReadPicture:
         Digest of its grey values, the same for exact duplicates in any file.
     of_series
         Whether it is one of several slices of its row.
+    lung_cm2
+        Area of lung on a single DICOM slice; None where it is not known.
     """
 
     row: ManifestRow
@@ -51,6 +53,7 @@ class ReadPicture:
     small: NDArray[np.float32]
     pixels: str
     of_series: bool
+    lung_cm2: float | None = None
 
 
 def read_rows(
@@ -150,6 +153,7 @@ def _read(row: ManifestRow, picture: Picture, size: int) -> ReadPicture:
         small=thumbnail(picture.unit),
         pixels=digest.hexdigest(),
         of_series=picture.of_series,
+        lung_cm2=picture.lung_cm2,
     )
 
 

@@ -10,6 +10,7 @@ from model.data.contact_sheet import draw_contact_sheet
 from model.data.dataset import Sample
 from model.data.manifest import ManifestRow, Split, write_manifest
 from model.training.augmentation_picture import DRAWS, draw_augmentations
+from model.volume import CtVolume
 
 TRAIN, VALIDATION = Split.TRAIN, Split.VALIDATION
 
@@ -134,6 +135,26 @@ def test_all_unreadable_files_are_listed(folder):
     ]
     assert _kinds(check).count(Kind.EMPTY_CLASS) == 2
     assert check.failed
+
+
+def test_a_single_dicom_slice_with_little_lung_is_to_be_looked_at(folder):
+    (folder.path / "a.dcm").touch()
+    folder.rows.append(ManifestRow("a.dcm", covid=False, patient="D", source="d", split=TRAIN))
+    path = folder.path / "m.csv"
+    write_manifest(path, folder.rows)
+
+    def read(_path, _mask):
+        hounsfield = np.full((1, 120, 180), -1000, np.int16)
+        hounsfield[:, 10:-10, 15:-15] = 40
+        hounsfield[:, 50:75, 50:66] = -850  # 25 x 16 pixels of 4 mm2: 16 cm2
+        affine = np.eye(4)
+        affine[:3, :3] = np.array([[0, 0, 2], [0, 2, 0], [1, 0, 0]])
+        return CtVolume(hounsfield, (1.0, 2.0, 2.0), affine), None
+
+    check = check_manifest(path, read)
+    assert _kinds(check) == [Kind.LITTLE_LUNG]
+    assert "a.dcm shows 1" in check.findings[0].text
+    assert not check.failed
 
 
 def test_a_source_of_one_class_is_a_shortcut_and_its_strength_is_told(folder):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 from support.nifti import write_nifti
 from support.training_data import DrawnData
 
@@ -206,6 +207,17 @@ def test_a_jpeg_that_is_cut_off_is_not_taken_for_an_image(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(DatasetError, match=r"row 2: .*a\.jpg"):
         load_samples(path, 32)
+
+
+def test_a_colour_profile_changes_nothing_and_says_nothing(tmp_path, capfd):
+    figure = Image.fromarray(_figure(1))
+    figure.save(tmp_path / "a.png")
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    figure.save(tmp_path / "b.png", icc_profile=rgb)
+    path = _write(tmp_path, *(ManifestRow(f"{name}.png", source="s") for name in "ab"))
+    plain, profiled = load_samples(path, 32)
+    np.testing.assert_array_equal(plain.image, profiled.image)
+    assert "libpng" not in capfd.readouterr().err
 
 
 def test_every_label_of_a_mask_counts(tmp_path):
