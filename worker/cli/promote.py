@@ -24,11 +24,9 @@ _Which = Annotated[str, typer.Argument(help="Name, name-version or the beginning
 def compare(
     current: Annotated[
         str,
-        typer.Argument(metavar="A", help="The version to be beaten; 'current': the one in use."),
+        typer.Argument(help="The version to be beaten; 'current': the one in use."),
     ],
-    candidate: Annotated[
-        str, typer.Argument(metavar="B", help="The version that wants its place.")
-    ],
+    candidate: Annotated[str, typer.Argument(help="The version that wants its place.")],
     *,
     data: Annotated[
         Path | None,
