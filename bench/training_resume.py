@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.config import AugmentationConfig, NetworkConfig, Normalisation, Schedule, TrainingConfig
+from model.config import (
+    AugmentationConfig,
+    NetworkConfig,
+    Normalisation,
+    Schedule,
+    Task,
+    TrainingConfig,
+)
 from model.data.dataset import Sample, Split
 from model.training.checkpoint import CURRENT
 from model.training.trainer import Trainer
@@ -33,20 +40,20 @@ CONFIG = TrainingConfig(
     network=NetworkConfig(
         input_size=32,
         base_filters=2,
+        tasks=(Task.SEGMENTATION, Task.CLASSIFICATION),
         normalisation=Normalisation.BATCH,
         classifier_filters=4,
         classifier_units=(8, 4),
     ),
     augmentation=AugmentationConfig(),
-    epochs=4,
-    steps_per_epoch=24,
+    epochs=3,
+    steps_per_epoch=20,
     schedule=Schedule.COSINE,
     averaging=0.9,
     weight_decay=1e-4,
     gradient_clip=5.0,
     label_smoothing=0.05,
-    segmentation_warm_up_steps=40,
-    reconstruction_samples=2,
+    segmentation_warm_up_steps=30,
     checkpoint_steps=3,
 )
 
@@ -176,11 +183,11 @@ def page(result: dict[str, Any]) -> str:
 
 Written by `python bench/training_resume.py --out docs/results/resume.md`.
 
-A small network (batch normalisation, dropout, augmentation, cosine schedule, weight decay,
-clipping, averaged weights) was trained for {result["steps"]} steps with a checkpoint every
-{CONFIG.checkpoint_steps} steps and after each epoch. Further runs were stopped with
-{result["signal"]} at moments drawn evenly over the length of a run, then resumed. Compared with
-the unbroken run, bit by bit: weights, batch statistics, optimizer, averaged weights, dropout's
+A small network (lesions and class; batch normalisation, dropout, augmentation, cosine schedule,
+weight decay, clipping, averaged weights) was trained for {result["steps"]} steps with a
+checkpoint every {CONFIG.checkpoint_steps} steps and after each epoch. Further runs were stopped
+with {result["signal"]} at moments drawn evenly over the length of a run, then resumed. Compared
+with the unbroken run, bit by bit: weights, batch statistics, optimizer, averaged weights, dropout's
 seeds, best weights, and the figures of each epoch.
 
 | | |

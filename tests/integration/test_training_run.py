@@ -148,7 +148,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(finished, samples, halfway):
     assert _same_weights(finished[0] / "best.npz", halfway / "best.npz")
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, samples, halfway):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(samples, halfway):
     newest = halfway / "last" / "current.npz"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -156,8 +156,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, samples, hal
     resumed = Trainer(CONFIG, samples, halfway)
     assert "damaged checkpoint" in resumed.resume()
     assert resumed.state.epoch == 0
-    resumed.run()
-    assert _same_weights(finished[0] / "last.npz", halfway / "last.npz")
+    fresh = Trainer(CONFIG, samples, halfway).training_step.variables
+    for ours, theirs in zip(resumed.training_step.variables, fresh, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_without_a_whole_checkpoint_nothing_is_resumed(samples, halfway):
