@@ -107,9 +107,15 @@ class Promotions:
             model_versions.register(session, entry.model_version, entry.manifest_sha256)
 
     def in_use(self) -> RegistryEntry:
-        """Return the version that is compared with: the one in use without regard to a pin."""
+        """Return the version that screens, pinned or not.
+
+        Raises
+        ------
+        RegistryError, ModelIntegrityError
+            As `worker.model_choice.choose`.
+        """
         with self._database.reading() as session:
-            return choose(self._registry, None, session).entry
+            return choose(self._registry, self._rules.pin, session).entry
 
     def compare(
         self,

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from model.config import NetworkConfig
 from model.errors import ModelIntegrityError, RegistryError
+from model.inference import PredictionOptions, Predictor
 from model.pooling import Calibration, Pooling
 from model.registry import NOT_EVALUATED, Manifest, Registry, file_sha256, read_entry
 
@@ -85,6 +87,33 @@ def test_absent_weights_are_refused(tmp_path):
     (folder / "weights.npz").unlink()
     with pytest.raises(RegistryError, match="cannot be read"):
         read_entry(folder).verified_weights()
+
+
+def test_a_release_that_was_cut_off_is_no_version(tmp_path):
+    whole = _write(tmp_path)
+    whole.rename(tmp_path / ".net-1.0.0.unfinished")
+    assert Registry(shipped=tmp_path).list() == ()
+
+
+def test_versions_are_found_by_all_of_their_identity(registry):
+    wanted = registry.get("net-0.9.0").model_version
+    assert registry.find(wanted).title == "net-0.9.0"
+    assert registry.find(dataclasses.replace(wanted, sha256="0" * 64)) is None
+    assert registry.newest_shipped().title == "net-0.10.0"
+
+
+def test_versions_that_share_their_weights_give_results_of_their_own(tmp_path):
+    """Screening again with another calibration of the same weights is another result."""
+    versions = [
+        read_entry(_write(tmp_path, version="1.0.0")),
+        read_entry(_write(tmp_path, version="1.0.1")),
+        read_entry(_write(tmp_path, version="1.0.2", calibration=Calibration(0.7))),
+    ]
+    assert len({entry.manifest.sha256 for entry in versions}) == 1
+    engine = SimpleNamespace(name="none")
+    digests = {Predictor(v, PredictionOptions(), engine).pipeline_digest() for v in versions}
+    assert len(digests) == 3
+    assert len({entry.manifest_sha256 for entry in versions}) == 3
 
 
 def test_a_manifest_without_a_caution_says_that_nobody_looked(tmp_path):

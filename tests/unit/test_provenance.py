@@ -111,6 +111,8 @@ def test_another_model_is_another_device():
 
     assert context.device_uid == context_of(series, revision=2).device_uid
     assert context.device_uid != context_of(series, model=retrained).device_uid
+    recalibrated = replace(context.model, version="0.1.1")
+    assert context.device_uid != context_of(series, model=recalibrated).device_uid
 
 
 def test_only_our_objects_are_our_results():
