@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SCREENING_QUEUE = "screening"
 SCREENING_TASK = "lungwatch.screen_series"
+TRAINING_QUEUE = "training"
+TRAINING_TASK = "lungwatch.retrain"
 
 _SOCKET_TIMEOUT_SECONDS = 5
 
@@ -56,3 +58,14 @@ def publish_screening(app: Celery, screening_id: int) -> None:
         If the broker cannot be reached.
     """
     app.send_task(SCREENING_TASK, args=[screening_id], queue=SCREENING_QUEUE)
+
+
+def publish_training(app: Celery, run_id: int) -> None:
+    """Send the message that a training waits.
+
+    Raises
+    ------
+    kombu.exceptions.OperationalError
+        If the broker cannot be reached.
+    """
+    app.send_task(TRAINING_TASK, args=[run_id], queue=TRAINING_QUEUE)

@@ -171,6 +171,17 @@ class Settings(BaseSettings):
     gpus: CommaSeparated = Field(
         default=(), description="GPU indices separated by commas; each gets one screening process."
     )
+    training_gpus: CommaSeparated = Field(
+        default=(),
+        description=(
+            "GPU indices separated by commas for `lungwatch trainer` and `lungwatch retrain`; "
+            "unset: they train on the CPU. None of them may be among LUNGWATCH_GPUS."
+        ),
+    )
+    training_beside_screening: bool = Field(
+        default=False,
+        description="Whether a training may use a GPU that screens as well: true or false.",
+    )
     lease_seconds: float = Field(
         default=60,
         ge=3,
@@ -233,7 +244,12 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "allowed_calling_ae_titles", "destinations", "gpus", "promotion_margins", mode="before"
+        "allowed_calling_ae_titles",
+        "destinations",
+        "gpus",
+        "promotion_margins",
+        "training_gpus",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

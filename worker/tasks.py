@@ -9,6 +9,8 @@ from worker.app import SCREENING_QUEUE, SCREENING_TASK, make_app
 from worker.supervisor import end_with_supervisor
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from worker.settings import Settings
 
 
@@ -31,10 +33,15 @@ def run_worker(settings: Settings) -> int:
     def screen_series(screening_id: int) -> None:
         job.run(screening_id)
 
+    return consume(app, SCREENING_QUEUE, settings)
+
+
+def consume(app: Celery, queue: str, settings: Settings) -> int:
+    """Take the messages of one queue, and of no other, until told to stop; return the exit code."""
     worker = app.Worker(
         pool="solo",
         concurrency=1,
-        queues=[SCREENING_QUEUE],
+        queues=[queue],
         loglevel=settings.log_level.upper(),
         without_gossip=True,
         without_mingle=True,

@@ -13,7 +13,7 @@ from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reader import read_ct_series
 from model.data.manifest import LabelOrigin, read_manifest
-from worker import bootstrap
+from worker import learning
 from worker.db import screenings
 from worker.db.tables import Study
 from worker.errors import ReviewError, SettingsError
@@ -40,7 +40,7 @@ def site(tmp_path_factory):
     with installation.database.transaction() as session:
         for study in session.query(Study):
             study.patient_id = f"patient {study.id % 4}"
-    desk = bootstrap.review_desk(installation.settings)
+    desk = learning.review_desk(installation.settings)
     desk.accept("1", READER)
     desk.reject("2", RejectReason.FALSE_POSITIVE, READER)
     desk.correct("3", draw(folder / "seg.dcm", paths["3"], CORRECTED), READER)
@@ -51,7 +51,7 @@ def site(tmp_path_factory):
 
 
 def test_each_review_becomes_its_row(site, tmp_path):
-    data = bootstrap.reviewed_data(site.settings, site.database)
+    data = learning.reviewed_data(site.settings, site.database)
     studies, left = data.collect()
     assert [(each.study_id, each.why) for each in left] == [(5, "rejected as unusable")]
     rows = data.export(studies, tmp_path / "out")
@@ -69,7 +69,7 @@ def test_each_review_becomes_its_row(site, tmp_path):
 
 
 def test_nothing_of_the_patient_leaves(site, tmp_path):
-    data = bootstrap.reviewed_data(site.settings, site.database)
+    data = learning.reviewed_data(site.settings, site.database)
     rows = data.export(data.collect()[0], tmp_path / "out")
     with site.database.reading() as session:
         secrets = {s.patient_id for s in session.query(Study)} | {
@@ -89,10 +89,10 @@ def test_nothing_of_the_patient_leaves(site, tmp_path):
 
 
 def test_writing_again_gives_the_same_bytes_and_keeps_what_is_there(site, tmp_path):
-    data = bootstrap.reviewed_data(site.settings, site.database)
+    data = learning.reviewed_data(site.settings, site.database)
     studies, _ = data.collect()
     rows = data.export(studies, tmp_path / "one")
-    again = bootstrap.reviewed_data(site.settings, site.database).export(studies, tmp_path / "two")
+    again = learning.reviewed_data(site.settings, site.database).export(studies, tmp_path / "two")
     assert rows == again
     first, second = (
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*.dcm")}
@@ -106,7 +106,7 @@ def test_writing_again_gives_the_same_bytes_and_keeps_what_is_there(site, tmp_pa
 
 
 def test_long_series_are_thinned_out_with_their_lesions(site, tmp_path):
-    data = bootstrap.reviewed_data(site.settings, site.database)
+    data = learning.reviewed_data(site.settings, site.database)
     (row, *_) = data.export(data.collect()[0], tmp_path / "out", slices_per_study=5)
     series = read_ct_series(sorted((tmp_path / "out" / row.path).glob("*.dcm")))
     whole = tiny_series().volume
@@ -118,8 +118,8 @@ def test_long_series_are_thinned_out_with_their_lesions(site, tmp_path):
 
 def test_a_study_whose_files_or_images_changed_teaches_nothing(tmp_path):
     site, _ = screened(tmp_path)
-    bootstrap.review_desk(site.settings).accept("1", READER)
-    data = bootstrap.reviewed_data(site.settings, site.database)
+    learning.review_desk(site.settings).accept("1", READER)
+    data = learning.reviewed_data(site.settings, site.database)
     studies, left = data.collect()
     assert left == ()
     (kept,) = (site.settings.reviews_dir / "1").glob("*.dcm")

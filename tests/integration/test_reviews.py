@@ -14,7 +14,7 @@ from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.errors import SegmentationError
 from dicom_node.reader import read_ct_series
-from worker import bootstrap
+from worker import learning
 from worker.db import events, reviews, schema, screenings, studies
 from worker.db.engine import Database
 from worker.db.tables import Review, Study
@@ -35,7 +35,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def desk(site):
-    return bootstrap.review_desk(site[0].settings)
+    return learning.review_desk(site[0].settings)
 
 
 def recorded(installation):
@@ -62,7 +62,7 @@ def test_an_accepted_result_keeps_a_copy_of_its_lesions(site, desk):
 
 def test_an_accepted_negative_result_has_no_lesions(tmp_path):
     installation, _ = screened(tmp_path, StatedPredictor((), 0.1))
-    bootstrap.review_desk(installation.settings).accept("1", READER)
+    learning.review_desk(installation.settings).accept("1", READER)
     (review,) = recorded(installation)
     assert (review.covid, review.lesions, review.segmentation_path) == (False, Lesions.NONE, None)
 

@@ -21,7 +21,7 @@ from worker.settings import PREFIX, Settings
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _COMPOSE = _REPOSITORY / "compose.yaml"
 _REFERENCE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<operator>:[?-])(?P<rest>[^}]*))?\}")
-_OURS = ("migrate", "node", "worker", "worker-gpu")
+_OURS = ("migrate", "node", "worker", "worker-gpu", "trainer", "trainer-gpu")
 # By compose.yaml; the GPUs are those of one service alone.
 _DECIDED = {
     f"{PREFIX}{name}"
@@ -110,7 +110,8 @@ def test_our_services_share_one_environment(services: dict[str, Any]) -> None:
     common = services["node"]["environment"]
     for name in _OURS:
         assert common.items() <= services[name]["environment"].items()
-    assert set(services["worker-gpu"]["environment"]) - set(common) == {f"{PREFIX}GPUS"}
+    for name in ("worker-gpu", "trainer-gpu"):
+        assert set(services[name]["environment"]) - set(common) == {f"{PREFIX}GPUS"}
 
 
 def test_ports_agree(services: dict[str, Any], settings: Settings, orthanc: dict[str, Any]) -> None:

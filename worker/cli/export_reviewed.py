@@ -27,7 +27,8 @@ def export_reviewed(
     """
     from model.data.manifest import write_manifest
     from model.errors import DatasetError
-    from worker.bootstrap import open_database, reviewed_data
+    from worker.bootstrap import open_database
+    from worker.learning import reviewed_data
 
     settings = start_command()
     data = reviewed_data(settings, open_database(settings))

@@ -20,8 +20,9 @@ from worker.cli.exit_codes import ExitCode, exit_code_of
 from worker.cli.experiments import experiments_app
 from worker.cli.models import models_app
 from worker.cli.pseudo_masks import pseudo_masks
+from worker.cli.retrain import retrain, trainings
 from worker.cli.screen import screen
-from worker.cli.services import node, up, worker
+from worker.cli.services import node, trainer, up, worker
 from worker.cli.studies import studies_app
 from worker.cli.train import train
 
@@ -73,6 +74,7 @@ def _options(
 app.command()(up)
 app.command()(node)
 app.command()(worker)
+app.command()(trainer)
 app.command()(demo)
 app.command()(screen)
 app.add_typer(studies_app, name="studies")
@@ -82,6 +84,8 @@ app.add_typer(data_app, name="data")
 data_app.command()(pseudo_masks)
 app.add_typer(models_app, name="model")
 app.command()(train)
+app.command()(retrain)
+app.command()(trainings)
 app.command()(evaluate)
 app.add_typer(experiments_app, name="experiments")
 

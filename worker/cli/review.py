@@ -58,7 +58,7 @@ def review(  # noqa: PLR0913 - the options of a command
     A later review of the study supersedes this one, which stays on record. What was reviewed is
     what `lungwatch retrain` learns from.
     """
-    from worker.bootstrap import review_desk
+    from worker.learning import review_desk
     from worker.reviews import Reviewer
 
     _check_one(accept=accept, reject=reject, corrected=corrected)

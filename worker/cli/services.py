@@ -28,6 +28,18 @@ def node() -> None:
     run_node(load_settings())
 
 
+def trainer() -> None:
+    """Run the trainer: it takes what `lungwatch retrain --queue` asks for, and never screens.
+
+    Trains on the CPU, behind screening, unless LUNGWATCH_TRAINING_GPUS names GPUs of its own. Told
+    to stop, it leaves a training in work to the next trainer, which goes on with it.
+    """
+    from worker.settings import load_settings
+    from worker.trainer import run_trainer
+
+    raise typer.Exit(run_trainer(load_settings()))
+
+
 def worker() -> None:
     """Run the screening worker: one process for each GPU, or as many as are set on a CPU.
 

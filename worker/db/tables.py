@@ -22,7 +22,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from worker.db.types import UtcDateTime
 from worker.judgement import Lesions, RejectReason, ReviewDecision
-from worker.lifecycle import DeliveryState, PromotionAction, ScreeningState, StudyState, TrainingState
+from worker.lifecycle import (
+    DeliveryState,
+    PromotionAction,
+    ScreeningState,
+    StudyState,
+    TrainingState,
+)
 
 Uid = String(64)
 Digest = String(64)

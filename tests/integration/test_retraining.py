@@ -1,0 +1,264 @@
+"""`lungwatch retrain` from reviewed studies to a candidate, with real networks and a database."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.command import environment, lungwatch
+from support.retraining_site import RetrainingSite
+from support.system import wait_until
+
+from model.data.fingerprints import patient_fingerprint, read_fingerprints
+from model.data.manifest import LabelOrigin, ManifestRow, Split, read_manifest, write_manifest
+from model.errors import DatasetError, RegistryError, TrainingError
+from model.registry import TRAINING_DATA_FILE, read_entry
+from worker import learning
+from worker.db import training_runs
+from worker.lifecycle import ModelState, TrainingState
+from worker.retraining.data import MANIFEST, collect
+from worker.retraining.request import RetrainingRequest
+from worker.retraining.run import Retraining
+from worker.training_job import TrainingJob
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    site = RetrainingSite(tmp_path_factory.mktemp("retraining"))
+    site.review()
+    yield site
+    site.database.close()
+
+
+def request(site, out, **changes):
+    given = {"base": str(site.base), "epochs": 2, "steps_per_epoch": 4, **changes}
+    return RetrainingRequest(str(out), **given)
+
+
+def retrain(site, out, *arguments):
+    command = ("retrain", "--out", out, "--base", site.base, "--steps-per-epoch", 4, *arguments)
+    return lungwatch(*command, timeout=300, **site.given)
+
+
+def collected(site, out, **changes):
+    reviewed = learning.reviewed_data(site.settings, site.database)
+    locked = changes.pop("locked", site.settings.locked_test_set)
+    return collect(request(site, out, **changes), reviewed, locked, lambda *_: None)
+
+
+def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tmp_path):
+    out = tmp_path / "run"
+    done = retrain(site, out, "--epochs", 2, "--json")
+    assert done.code == 0, done.stderr
+    result = done.json
+    assert (result["candidate"], result["current"]) == ("tiny-1.0.0.1", "tiny-1.0.0")
+    assert result["studies"] == [1, 2, 3, 4]
+    assert result["left_out"] == [[5, "rejected as unusable"]]
+    assert result["locked_test_set"] is True
+    assert {each["name"] for each in result["comparison"]["differences"]} >= {"auc", "dice"}
+    assert json.loads((out / "result.json").read_text()) == result
+    candidate = read_entry(site.settings.model_dir / "tiny-1.0.0.1")
+    before = read_entry(site.settings.model_dir / "tiny-1.0.0")
+    candidate.verified_weights()
+    assert candidate.manifest.sha256 == result["sha256"] != before.manifest.sha256
+    assert candidate.manifest.network == before.manifest.network
+    assert candidate.manifest.licence == before.manifest.licence
+    assert "4 studies that radiologists reviewed" in candidate.model_card
+    states = {each.title: each.state for each in site.promotions.standings()}
+    assert states["tiny-1.0.0.1"] is ModelState.CANDIDATE
+    assert states["tiny-1.0.0"] is ModelState.CURRENT
+    manifest = read_manifest(out / MANIFEST)
+    assert {row.source for row in manifest.rows} == {"drawn", "reviewed"}
+    assert all(row.split is not Split.TEST for row in manifest.rows)
+    seen = read_fingerprints(candidate.folder / TRAINING_DATA_FILE)
+    own = [row.patient for row in manifest.rows if row.source == "reviewed"]
+    assert {patient_fingerprint(name) for name in own} <= seen.patients
+    assert patient_fingerprint("patient 1") not in seen.patients, "it could be undone by trying"
+    origin = json.loads((out / "training" / "environment.json").read_text())
+    (start,) = origin["start_from"]
+    assert start["sha256"] == before.manifest.sha256
+
+    again = retrain(site, out, "--epochs", 2)
+    assert again.code == 1
+    assert "--resume" in again.stderr
+    resumed = retrain(site, out, "--epochs", 2, "--resume", "--json")
+    assert resumed.code == 0, resumed.stderr
+    assert resumed.json["sha256"] == result["sha256"], "nothing is trained or released twice"
+    shown = retrain(site, tmp_path / "other", "--epochs", 1, "--version", "9.0.0")
+    assert shown.code == 0, shown.stderr
+    assert "lungwatch model promote tiny-9.0.0" in shown.stdout
+    assert "Study 5 was left out: rejected as unusable." in shown.stdout
+
+
+def test_a_killed_retraining_goes_on_and_ends_as_an_unbroken_one(site, tmp_path):
+    unbroken = Retraining(
+        request(site, tmp_path / "unbroken", epochs=20), learning.site(site.settings, site.database)
+    ).run()
+    out = tmp_path / "killed"
+    arguments = ["--out", str(out), "--base", str(site.base), "--epochs", "20"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.cli.main", "retrain", *arguments, "--steps-per-epoch", "4"],
+        env=environment(site.given),
+    )
+    progress = out / "training" / "metrics.csv"
+    wait_until("some epochs are over", lambda: progress.exists() and _lines(progress) > 3, 240)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "result.json").exists()
+    assert _lines(progress) < 20, "it was killed too late to show anything"
+    done = retrain(site, out, "--epochs", 20, "--resume", "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["sha256"] == unbroken.candidate.manifest.sha256
+    assert done.json["candidate"] != unbroken.candidate.title
+
+
+def _lines(path):
+    return len(path.read_text().splitlines())
+
+
+def test_without_a_locked_test_set_promotion_is_said_to_be_refused(site, tmp_path):
+    given = {**site.given, "locked_test_set": ""}
+    done = lungwatch(
+        *("retrain", "--out", tmp_path / "run", "--base", site.base, "--epochs", 1),
+        *("--steps-per-epoch", 2),
+        timeout=300,
+        **given,
+    )
+    assert done.code == 0, done.stderr
+    assert "No test set is locked" in done.stdout
+    assert "promotion will be refused" in done.stdout.replace("\n", " ")
+    assert {row.split for row in read_manifest(tmp_path / "run/validation.csv").rows} == {
+        Split.TEST
+    }
+
+
+def test_a_job_of_the_queue_records_its_end_and_a_stopped_one_goes_on(site, tmp_path):
+    own = learning.site(site.settings, site.database)
+    asked = request(site, tmp_path / "run", epochs=3)
+    with site.database.transaction() as session:
+        run_id = training_runs.add(session, asked.out, asked.to_json()).id
+    stopped = TrainingJob(site.database, own, 30, 3)
+    stopped.stop()
+    stopped.run(run_id)
+    with site.database.reading() as session:
+        run = training_runs.get(session, run_id)
+        assert (run.state, run.attempts) == (TrainingState.QUEUED, 0)
+        assert run.detail == "its trainer was stopped"
+    job = TrainingJob(site.database, own, 30, 3)
+    assert job.due() == [run_id]
+    job.run(run_id)
+    job.run(run_id)  # the message came twice
+    with site.database.reading() as session:
+        run = training_runs.get(session, run_id)
+        assert (run.state, run.attempts) == (TrainingState.SUCCEEDED, 1)
+        assert "on the locked test set" in run.detail
+        assert (
+            read_entry(site.settings.model_dir / run.detail.split(",")[0]).manifest.sha256
+            == run.candidate_sha256
+        )
+    assert job.due() == []
+
+
+def test_a_job_that_cannot_be_done_fails_with_its_reason(site, tmp_path):
+    asked = request(site, tmp_path / "run", base=str(tmp_path / "absent.csv"))
+    with site.database.transaction() as session:
+        run_id = training_runs.add(session, asked.out, asked.to_json()).id
+    TrainingJob(site.database, learning.site(site.settings, site.database), 30, 3).run(run_id)
+    with site.database.reading() as session:
+        run = training_runs.get(session, run_id)
+        assert run.state is TrainingState.FAILED
+        assert "absent.csv" in run.detail
+
+
+def test_a_trainer_that_lost_its_lease_stops_and_records_nothing(site, tmp_path):
+    asked = request(site, tmp_path / "run", epochs=500)
+    with site.database.transaction() as session:
+        run_id = training_runs.add(session, asked.out, asked.to_json()).id
+    job = TrainingJob(site.database, learning.site(site.settings, site.database), 1, 9)
+    thread = threading.Thread(target=job.run, args=[run_id])
+    thread.start()
+
+    def stage():
+        with site.database.reading() as session:
+            return training_runs.get(session, run_id).stage
+
+    wait_until("it trains", lambda: stage().startswith("training"), 120)
+    with site.database.transaction() as session:
+        training_runs.get(session, run_id).attempts += 1  # as another trainer's claim does
+    thread.join(120)
+    assert not thread.is_alive()
+    with site.database.reading() as session:
+        run = training_runs.get(session, run_id)
+        assert (run.state, run.attempts) == (TrainingState.RUNNING, 2)
+
+
+def test_pseudo_labels_do_not_teach_a_site(site, tmp_path):
+    base = tmp_path / "base.csv"
+    rows = [
+        ManifestRow(
+            str(site.base.with_name(f"b-1-{n}.png")), covid=True, source="drawn", label_origin=o
+        )
+        for n, o in enumerate((LabelOrigin.HUMAN, LabelOrigin.PSEUDO))
+    ]
+    write_manifest(base, rows)
+    with pytest.raises(DatasetError, match=r"base\.csv, row 3: a pseudo-label.*people said alone"):
+        collected(site, tmp_path / "run", base=str(base))
+
+
+@pytest.mark.parametrize("shared", ["image", "patient"])
+def test_nothing_is_learned_from_the_locked_test_set(site, tmp_path, shared):
+    row = read_manifest(site.test).rows[0]
+    image = site.test.with_name(row.path) if shared == "image" else site.base.with_name("b-1-0.png")
+    patient = "somebody" if shared == "image" else row.patient
+    base = tmp_path / "base.csv"
+    write_manifest(base, [ManifestRow(str(image), covid=True, patient=patient, source="elsewhere")])
+    with pytest.raises(DatasetError, match="in the locked test set") as error:
+        collected(site, tmp_path / "run", base=str(base))
+    assert ("its image" if shared == "image" else row.patient) in str(error.value)
+
+
+def test_reviewed_patients_of_the_locked_test_set_are_left_out(site, tmp_path):
+    locked = tmp_path / "locked.csv"
+    image = str(site.test.with_name("t-1-0.png"))
+    other = str(site.test.with_name("t-1-1.png"))
+    found = collected(site, tmp_path / "all", base="", locked=None)
+    name = found.studies[1].pseudonym.patient
+    write_manifest(
+        locked,
+        [
+            ManifestRow(image, patient="patient 1", source="pacs", split=Split.TEST),
+            ManifestRow(other, patient=name, source="reviewed", split=Split.TEST),
+        ],
+    )
+    found = collected(site, tmp_path / "run", locked=locked)
+    assert [study.study_id for study in found.studies] == [3, 4]
+    assert {each.study_id for each in found.left_out} == {1, 2, 5}
+
+
+def test_without_reviewed_studies_there_is_nothing_to_learn(tmp_path):
+    site = RetrainingSite(tmp_path)
+    with pytest.raises(TrainingError, match="no reviewed study teaches anything"):
+        collected(site, tmp_path / "run")
+    site.database.close()
+
+
+def test_what_is_wrong_is_said_before_hours_of_training(site, tmp_path):
+    own = learning.site(site.settings, site.database)
+    with pytest.raises(RegistryError, match=r"tiny-1\.0\.0 exists"):
+        Retraining(request(site, tmp_path / "taken", version="1.0.0"), own).run()
+    run = tmp_path / "changed"
+    with pytest.raises(RegistryError, match="exists"):
+        Retraining(request(site, run, version="1.0.0"), own).run()
+    (run / MANIFEST).write_text((run / MANIFEST).read_text().replace(",drawn,", ",other,"))
+    with pytest.raises(TrainingError, match="changed since the run began"):
+        Retraining(request(site, run), own).run(resume=True)
+    done = retrain(site, tmp_path / "run", "--reviewed-share", 2)
+    assert done.code == 3
+    assert "reviewed share" in done.stderr
+    given = {name: value for name, value in site.given.items() if name != "model_dir"}
+    done = lungwatch("retrain", "--out", os.devnull + "/run", "--queue", **given)
+    assert done.code == 3
+    assert "LUNGWATCH_MODEL_DIR" in done.stderr
