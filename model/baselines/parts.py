@@ -7,6 +7,8 @@ from keras import layers
 
 from model.config import NetworkConfig, Normalisation, Task
 
+BATCH_MOMENTUM = 0.95
+
 
 def image_input(config: NetworkConfig) -> keras.KerasTensor:
     """Return the input every network of the product has: (batch, size, size, 1), 0 to 1."""
@@ -17,7 +19,7 @@ def normalise(tensor: keras.KerasTensor, name: str, config: NetworkConfig) -> ke
     """Return batch normalisation of the tensor where the config asks for it, else the tensor."""
     if config.normalisation is not Normalisation.BATCH:
         return tensor
-    return layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(tensor)
+    return layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{name}_norm")(tensor)
 
 
 def probability_of_covid(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import applications, layers
 
-from model.baselines.parts import image_input, probability_of_covid
+from model.baselines.parts import BATCH_MOMENTUM, image_input, probability_of_covid
 from model.config import Architecture, Task
 from model.errors import ConfigError
 from model.weights_file import load_weights
@@ -85,7 +85,8 @@ def on_backbone(
 
     The published network lies flat in it, so that each variable has a name of its own in a
     weights file. Its layers are numbered in their order: Keras itself numbers unnamed ones by
-    what the process has built before.
+    what the process has built before. Its batch normalisation follows the data as fast as the
+    other networks' does: with the published momentum a short run is judged by its first weights.
 
     Parameters
     ----------
@@ -128,8 +129,10 @@ def _numbered(published: Iterable[keras.layers.Layer]) -> dict[str, str]:
 
 def _renamed(network: keras.Model, names: dict[str, str]) -> keras.Model:
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        name = names.get(layer.name, layer.name)
-        return type(layer).from_config(layer.get_config() | {"name": name})
+        values = layer.get_config() | {"name": names.get(layer.name, layer.name)}
+        if isinstance(layer, layers.BatchNormalization):
+            values["momentum"] = BATCH_MOMENTUM
+        return type(layer).from_config(values)
 
     return keras.models.clone_model(network, clone_function=copy)
 

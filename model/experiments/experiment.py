@@ -58,8 +58,8 @@ class Budget:
 
 
 BUDGETS = {
-    Table.TABLE2: Budget(steps=600, batch_size=8, learning_rate=1e-3, masked_share=0.25),
-    Table.BASELINES: Budget(steps=200, batch_size=8, learning_rate=5e-4, masked_share=0.25),
+    Table.TABLE2: Budget(steps=500, batch_size=4, learning_rate=1e-3, masked_share=0.25),
+    Table.BASELINES: Budget(steps=100, batch_size=4, learning_rate=5e-4, masked_share=0.25),
 }
 
 

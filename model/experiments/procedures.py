@@ -203,14 +203,16 @@ def _crops(work: Work) -> Outcome:
     network = build(config.network)
     network.compile(keras.optimizers.Adam(config.learning_rate), keras.losses.Dice(axis=None))
     steps = config.epochs * (config.steps_per_epoch or 1)
+    losses: list[float] = []
     for step in range(steps):
         numbers = range(step * config.batch_size, (step + 1) * config.batch_size)
         crops = [make_crop(size, number, seed) for number in numbers]
         loss = float(network.train_on_batch(_images(crops), _masks(crops)))
         if not np.isfinite(loss):
             raise TrainingError(f"segmentation loss is {loss} at step {step + 1}")
+        losses.append(loss)
         if step % 10 == 9:
-            work.report(f"step {step + 1}  segmentation_loss {loss:.4f}")
+            work.report(f"step {step + 1}  segmentation_loss {np.mean(losses[-10:]):.4f}")
     save_weights(network, work.folder / "best.npz")
     held_out = [make_crop(size, number, seed + 1) for number in range(HELD_OUT_CROPS)]
     outputs = network.predict(_images(held_out), config.batch_size, verbose=0)

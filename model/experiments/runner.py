@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model.errors import TrainingError
+from model.config import TrainingConfig
+from model.errors import ConfigError, TrainingError
 from model.experiments.experiment import BUDGETS, Procedure, Scale
 from model.experiments.figures import measure
 from model.experiments.held_out import parts_of, shares
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from model.config import TrainingConfig
     from model.data.dataset import Sample
     from model.experiments.experiment import Experiment
 
@@ -163,10 +164,19 @@ class _Clock:
 
 
 def _refuse_other_settings(path: Path, config: TrainingConfig, data_sha256: str) -> None:
-    text = f"{config.to_json()}\ndata {data_sha256}\n"
+    document = {"data_sha256": data_sha256, "config": json.loads(config.to_json())}
     if not path.exists():
-        write_text(path, text)
-    elif path.read_text() != text:
+        write_text(path, json.dumps(document, indent=2) + "\n")
+        return
+    try:
+        kept = json.loads(path.read_text())
+        same = (
+            kept["data_sha256"] == data_sha256
+            and TrainingConfig.from_dict(kept["config"]) == config
+        )
+    except (ConfigError, KeyError, TypeError, ValueError):
+        same = False
+    if not same:
         raise TrainingError(
             f"{path.parent} holds a run with other settings or other data; choose another folder"
         )
