@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 
 from dicom_node.corrected_segmentation import read_corrected_segmentation
-from dicom_node.errors import RefusedError, SegmentationError
+from dicom_node.errors import RefusedError, SegmentationError, is_from_system
 from dicom_node.reader import read_ct_series, read_headers
 from model.errors import DatasetError
 from model.volume import CtVolume
@@ -50,7 +50,7 @@ def read_training_slice(
     """
     try:
         if path.is_dir():
-            series = _series(path)
+            series = _series(path, _changed(path))
             lesions = None if segmentation is None else _lesions(series, segmentation)
             return series.volume, lesions
         volume, dataset = _image(path)
@@ -67,38 +67,52 @@ def _image(path: Path) -> tuple[CtVolume, pydicom.Dataset]:
     try:
         dataset = pydicom.dcmread(path)
         row_mm, column_mm = (float(step) for step in dataset.PixelSpacing)
-        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-        hounsfield = dataset.pixel_array * slope + intercept
-        if hounsfield.ndim != 2:
-            raise DatasetError(f"{path}: holds several frames; name its folder to read a series")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    except (AttributeError, ValueError, RuntimeError, pydicom.errors.InvalidDicomError) as error:
+        values = _hounsfield(dataset)
+        affine = np.eye(4)
+        affine[:3, :3] = np.array([[0, 0, column_mm], [0, row_mm, 0], [1, 0, 0]])
+        return CtVolume(values[None], (1.0, row_mm, column_mm), affine), dataset
+    except Exception as error:
+        # Damaged files make pydicom and the decoders raise nearly anything.
+        if is_from_system(error):
+            raise DatasetError(f"{path}: cannot be read: {error}") from error
         raise DatasetError(f"{path}: no CT image to train on: {error}") from error
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[0, 0, column_mm], [0, row_mm, 0], [1, 0, 0]])
+
+
+def _hounsfield(dataset: pydicom.Dataset) -> NDArray[np.int16]:
+    slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+    values = dataset.pixel_array * slope + intercept
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError("it holds several frames or no numbers; a series is named by its folder")
     limits = np.iinfo(np.int16)
-    values = np.clip(np.rint(hounsfield), limits.min, limits.max).astype(np.int16)
-    return CtVolume(values[None], (1.0, row_mm, column_mm), affine), dataset
+    return np.clip(np.rint(values), limits.min, limits.max).astype(np.int16)
+
+
+def _changed(path: Path) -> int:
+    """When a file or a folder was changed last, so that a cache holds nothing stale."""
+    return path.stat().st_mtime_ns
 
 
 @lru_cache(maxsize=1)
-def _series(folder: Path, series_instance_uid: str | None = None) -> CtSeries:
+def _series(folder: Path, _changed: int, series_instance_uid: str | None = None) -> CtSeries:
     """Read a series; the slices of one follow each other in a manifest, so the last one is held."""
     content = read_headers([folder])
     files = [path for path, header in content.instances if header.modality == "CT"]
     return read_ct_series(files, series_instance_uid)
 
 
-@lru_cache(maxsize=1)
 def _lesions(series: CtSeries, segmentation: Path) -> NDArray[np.bool_]:
+    return _mask(series, segmentation, _changed(segmentation))
+
+
+@lru_cache(maxsize=1)
+def _mask(series: CtSeries, segmentation: Path, _changed: int) -> NDArray[np.bool_]:
     return read_corrected_segmentation(segmentation, series).mask
 
 
 def _lesions_of_slice(
     path: Path, dataset: pydicom.Dataset, segmentation: Path
 ) -> NDArray[np.bool_]:
-    series = _series(path.parent, str(dataset.SeriesInstanceUID))
+    series = _series(path.parent, _changed(path.parent), str(dataset.SeriesInstanceUID))
     uids = [reference.sop_instance_uid for reference in series.slices]
     uid = str(dataset.SOPInstanceUID)
     if uid not in uids:

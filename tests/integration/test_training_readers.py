@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from pydicom import dcmread
 from support.small_ct import write_small_ct
 from support.stated import draw
 from support.synthetic_result import TINY_LESIONS, predict, tiny_series
@@ -121,3 +122,28 @@ def test_the_command_line_checks_and_fails_on_a_leak(tmp_path):
     document = json.loads(leaking.stdout)
     assert document["failed"]
     assert [finding["kind"] for finding in document["findings"]] == ["same image in two splits"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda dataset: delattr(dataset, "PixelSpacing"),
+        lambda dataset: setattr(dataset, "PixelSpacing", [0, 0]),
+        lambda dataset: delattr(dataset, "RescaleSlope"),
+        lambda dataset: setattr(dataset, "PixelData", dataset.PixelData[:100]),
+        lambda dataset: setattr(dataset, "Rows", 0),
+    ],
+)
+def test_a_damaged_slice_is_one_clear_error(folder, tmp_path, spoil):
+    dataset = dcmread(folder / "ct" / "05.dcm")
+    spoil(dataset)
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(DatasetError, match=r"a\.dcm: no CT image to train on"):
+        read_training_slice(tmp_path / "a.dcm")
+
+
+def test_a_segmentation_that_was_replaced_is_read_again(folder, tmp_path):
+    path = draw(tmp_path / "seg.dcm", sorted((folder / "ct").iterdir()), LESIONS)
+    assert read_training_slice(folder / "ct", path)[1].any()
+    draw(path, sorted((folder / "ct").iterdir()), 0 * LESIONS)
+    assert not read_training_slice(folder / "ct", path)[1].any()
