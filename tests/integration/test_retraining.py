@@ -76,6 +76,8 @@ def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tm
     seen = read_fingerprints(candidate.folder / TRAINING_DATA_FILE)
     own = [row.patient for row in manifest.rows if row.source == "reviewed"]
     assert {patient_fingerprint(name) for name in own} <= seen.patients
+    before_it = read_fingerprints(before.folder / TRAINING_DATA_FILE)
+    assert before_it.files <= seen.files, "the weights have seen what those before them saw"
     assert patient_fingerprint("patient 1") not in seen.patients, "it could be undone by trying"
     origin = json.loads((out / "training" / "environment.json").read_text())
     (start,) = origin["start_from"]

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from model.data.dataset import Split, load_samples
-from model.data.fingerprints import training_fingerprints
+from model.data.fingerprints import read_fingerprints, training_fingerprints
 from model.data.manifest import LabelOrigin, read_manifest, write_manifest
 from model.errors import RegistryError, TrainingError
 from model.files import write_text
-from model.registry import read_entry
+from model.registry import TRAINING_DATA_FILE, read_entry
 from model.release import Identity, ReleaseOptions, release_run
 from model.training.trainer import Trainer
 from worker.retraining.config import retraining_config
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from model.comparison import Comparison
     from model.data.dataset import Sample, SliceReader
+    from model.data.fingerprints import Fingerprints
     from model.registry import Registry, RegistryEntry
     from worker.promotion import Promotions
     from worker.retraining.request import RetrainingRequest
@@ -244,11 +245,21 @@ class Retraining:
                 ReleaseOptions(
                     plan.data_sha256,
                     half_precision=old.precision == "float16",
-                    seen=training_fingerprints(self._folder / MANIFEST),
+                    seen=self._seen(current),
                 ),
                 self._report,
             )
         return candidate
+
+    def _seen(self, current: RegistryEntry) -> Fingerprints | None:
+        """Tell what the candidate has seen: its own data and, through the weights, the version's.
+
+        Where the version does not say what it has seen, nobody can say it of the candidate.
+        """
+        before = read_fingerprints(current.folder / TRAINING_DATA_FILE)
+        if before is None:
+            return None
+        return before | training_fingerprints(self._folder / MANIFEST)
 
     def _released(self, current: RegistryEntry, plan: Plan) -> RegistryEntry | None:
         """Return what an earlier try of this run released before it was interrupted."""
