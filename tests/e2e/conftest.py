@@ -10,8 +10,10 @@ SERIES = "lung_dx-A0001-s3"
 
 @pytest.fixture(scope="session")
 def embedded_system(tmp_path_factory):
-    """`lungwatch up` and an Orthanc that routes to it."""
-    with System(tmp_path_factory.mktemp("embedded")) as system:
+    """`lungwatch up` and an Orthanc that routes to it; further models may come while it runs."""
+    folder = tmp_path_factory.mktemp("embedded")
+    own = {"model_dir": folder / "models", "locked_test_set": folder / "locked" / "test.csv"}
+    with System(folder, **own) as system:
         yield system
 
 
