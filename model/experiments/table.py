@@ -6,6 +6,7 @@ import shutil
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from model.config import Task
 from model.experiments.catalogue import get, names
 from model.experiments.experiment import BUDGETS, Scale, Table
 from model.experiments.result import RunResult
@@ -72,15 +73,36 @@ def rows(table: Table, results: Mapping[str, RunResult]) -> list[list[str]]:
     """Return the cells of a table, a row for each experiment, also of those not yet run."""
     found = []
     for name in names(table):
-        experiment, result = get(name), results.get(name)
-        cells = [experiment.title]
+        cells = [get(name).title]
         for figure in FIGURES:
-            published = getattr(experiment.published, figure)
-            cells.append("" if published is None else f"{published:.4g}")
-            measured = None if result is None else result.figure(figure)
-            cells.append(_cell(measured) if result is not None else "not run")
+            cells += [_published(name, figure), _measured(name, figure, results)]
         found.append(cells)
     return found
+
+
+def lines(table: Table, results: Mapping[str, RunResult]) -> list[list[str]]:
+    """Return row, figure, published and measured: a line for each figure, for narrow terminals."""
+    found = []
+    for name in names(table):
+        for figure, heading in zip(FIGURES, HEADINGS, strict=True):
+            cells = [_published(name, figure), _measured(name, figure, results)]
+            if any(cells):
+                found.append([get(name).title, heading, *cells])
+    return found
+
+
+def _published(name: str, figure: str) -> str:
+    value = getattr(get(name).published, figure)
+    if value is None:
+        return ""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:.4f}".rstrip("0")
+
+
+def _measured(name: str, figure: str, results: Mapping[str, RunResult]) -> str:
+    task = Task.SEGMENTATION if figure == "dice" else Task.CLASSIFICATION
+    if task not in get(name).full.network.tasks:
+        return ""
+    return _cell(results[name].figure(figure)) if name in results else "not run"
 
 
 def _cell(figure: MeasuredFigure | None) -> str:
@@ -92,13 +114,12 @@ def _cell(figure: MeasuredFigure | None) -> str:
 
 
 def write_tables(results: Mapping[str, RunResult], folder: Path) -> list[Path]:
-    """Write ``table2.md`` and ``baselines.md`` as far as there are results, and return them."""
+    """Write ``table2.md`` and ``baselines.md`` and return them; a row without result says so."""
     written = []
     for table in Table:
-        if any(name in results for name in names(table)):
-            path = folder / f"{table.value}.md"
-            write_text(path, markdown(table, results))
-            written.append(path)
+        path = folder / f"{table.value}.md"
+        write_text(path, markdown(table, results))
+        written.append(path)
     return written
 
 
@@ -110,11 +131,12 @@ def markdown(table: Table, results: Mapping[str, RunResult]) -> str:
     if table is Table.BASELINES:
         told = [[get(n).title, get(n).published_on] for n in names(table)]
         parts += ["Data of the published figures:", _lines(["row", "data"], told)]
-    parts += ["## What each row took", _lines(*_costs(own))]
+    if own:
+        parts += ["## What each row took", _lines(*_costs(own))]
     notes = [f"- {get(name).title}: {result.note}." for name, result in own.items() if result.note]
     if notes:
         parts.append("\n".join(notes))
-    if table is Table.TABLE2:
+    if table is Table.TABLE2 and own:
         parts += ["## What the order says", order(own, "dice"), order(own, "auc")]
     parts.append(AFTER[table])
     return "\n\n".join(part for part in parts if part) + "\n"

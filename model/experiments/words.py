@@ -18,12 +18,14 @@ BEFORE = {
     Table.TABLE2: f"""\
 Made by `lungwatch experiments run table2` and `lungwatch experiments table`.
 
-{_REDUCED} What is reduced, for all rows alike:
+{_REDUCED}
+
+What is reduced, for all rows alike:
 
 - 8 maps in the first level instead of 64; the CNN keeps its 8, which are the paper's.
 - 128 x 128 stands for 256 x 256, and 256 x 256 for 512 x 512.
-- Batch normalisation in every row; the paper has none. Without it the segmentation branch is apt
-  to die in a run this short.
+- Batch normalisation in every row; the paper has none. In a quick probe without it the segmentation
+  branch died.
 - A fixed, small number of steps instead of up to 500 epochs (1,500 for the CNN) with early
   stopping; a higher learning rate that falls.
 - Two images of each batch are reconstructed instead of all.

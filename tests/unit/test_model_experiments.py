@@ -13,7 +13,7 @@ from model.experiments.experiment import BUDGETS, Scale, Table
 from model.experiments.figures import measure
 from model.experiments.held_out import parts_of, shares
 from model.experiments.result import MeasuredFigure, RunResult
-from model.experiments.table import collect, columns, order, read_results, rows, write_tables
+from model.experiments.table import collect, columns, lines, order, read_results, rows, write_tables
 
 TABLE2 = (
     "t1_t2",
@@ -175,8 +175,11 @@ def test_the_table_stands_beside_the_papers(tmp_path):
     assert [len(row) for row in cells] == [len(columns())] * 8
     assert cells[0][:3] == ["T1 & T2", "0.6894", "0.500 (0.450 to 0.550)"]
     assert cells[7][9:] == ["0.83", "0.800 (0.750 to 0.850)"]
-    assert cells[1][2] == "not run"
-    assert write_tables(results, tmp_path) == [tmp_path / "table2.md"]
+    assert cells[1][2:5] == ["", "0.76", "not run"]
+    assert ["U-Net 256 x 256", "Dice", "0.6909", "not run"] in lines(Table.TABLE2, results)
+    assert len(lines(Table.TABLE2, results)) == 6 + 4 * 5
+    assert write_tables(results, tmp_path) == [tmp_path / "table2.md", tmp_path / "baselines.md"]
+    assert "| ResNet50 | " in (tmp_path / "baselines.md").read_text()
     page = (tmp_path / "table2.md").read_text()
     assert "| T1 & T2 | 0.6894 | 0.500 (0.450 to 0.550) |" in page
     assert "600 optimizer steps of 8 images" in page

@@ -112,16 +112,17 @@ def table(
 ) -> None:
     """Print the papers' figures beside ours, with 95 % intervals."""
     from model.errors import TrainingError
+    from model.experiments import names
     from model.experiments.experiment import Table
-    from model.experiments.table import collect, columns, read_results, rows, write_tables
+    from model.experiments.table import collect, lines, read_results, write_tables
 
     results = read_results(runs)
     if not results:
         raise TrainingError(f"{runs}: no finished experiment; see `lungwatch experiments run`")
     for which in Table:
-        cells = rows(which, results)
-        if any(cell[2::2] != ["not run"] * 5 for cell in cells):
-            output.print_table(f"{which.value}: paper and ours", columns(), cells)
+        if any(name in results for name in names(which)):
+            headings = ["row", "figure", "published", "here, 95 % interval"]
+            output.print_table(which.value, headings, lines(which, results))
     if out is not None:
         if runs.resolve() != (out / "runs").resolve():
             collect(runs, out / "runs")
