@@ -9,7 +9,7 @@ import os
 import pwd
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.errors import RegistryError
 from worker.db import events, model_versions
@@ -91,6 +91,25 @@ class Promotions:
         """List every version on disk or in the database, and where it stands."""
         with self._database.reading() as session:
             return standings(self._registry, session)
+
+    def history(self) -> list[dict[str, Any]]:
+        """List every promotion and rollback as JSON types, oldest first."""
+        with self._database.reading() as session:
+            return [
+                {
+                    "number": step.number,
+                    "at": step.at,
+                    "action": step.action.value,
+                    "version": _title(step.model_version),
+                    "previous": _title(step.previous),
+                    "who": step.who,
+                    "reason": step.reason,
+                    "overridden": step.overridden,
+                    "against": (step.comparison or {}).get("reasons", []),
+                    "test_set": step.test_set_id,
+                }
+                for step in model_versions.history(session)
+            ]
 
     def register(self, entry: RegistryEntry) -> None:
         """Put a version into the database, as a candidate, after checking its weights.
@@ -201,7 +220,7 @@ class Promotions:
         return Promoted(
             promotion.number,
             candidate.title,
-            f"{previous.name}-{previous.version}",
+            _title(previous),
             comparison,
             tuple(reasons),
         )
@@ -227,7 +246,7 @@ class Promotions:
             entry = installed(self._registry, target)
         if entry is None:
             raise RegistryError(
-                f"{target.name}-{target.version} (sha256 {target.sha256[:12]}) is what a rollback "
+                f"{_title(target)} (sha256 {target.sha256[:12]}) is what a rollback "
                 f"goes back to, but no model folder holds it: put it back into {PREFIX}MODEL_DIR"
             )
         entry.verified_weights()
@@ -242,7 +261,7 @@ class Promotions:
             )
             model_versions.record(session, promotion, before)
             self._log(session, events.MODEL_ROLLED_BACK, promotion, entry.title)
-        return Promoted(promotion.number, entry.title, f"{current.name}-{current.version}")
+        return Promoted(promotion.number, entry.title, _title(current))
 
     def lock_test_set(self, reason: str) -> LockedTestSet:
         """Put the test set of the settings into force, whatever was locked before.
@@ -315,3 +334,7 @@ def operating_system_user() -> str:
     except KeyError:
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
+
+
+def _title(row: ModelVersionRow) -> str:
+    return f"{row.name}-{row.version}"

@@ -95,6 +95,14 @@ def test_the_newest_shipped_version_screens_until_another_is_promoted(database, 
     ]
 
 
+def test_each_of_several_workers_picks_it_up_between_its_own_jobs(database, registry):
+    workers = [network(database, registry)[0] for _ in range(3)]
+    promote(database, registry, "tiny-2.0.0")
+    assert workers[0]() == "tiny-2.0.0"
+    promote(database, registry, "tiny-1.0.0")
+    assert [worker() for worker in workers] == ["tiny-1.0.0"] * 3
+
+
 def test_a_worker_that_starts_takes_what_is_promoted(database, registry):
     promote(database, registry, "tiny-2.0.0")
     in_use, loads = network(database, registry)

@@ -158,6 +158,9 @@ def test_a_better_version_is_promoted_a_worse_one_is_not_and_both_go_back(site):
         (PromotionAction.ROLLED_BACK, "2.0.0", "3.0.0"),
         (PromotionAction.ROLLED_BACK, "1.0.0", "2.0.0"),
     ]
+    told = site.promotions().history()
+    assert [step["reason"] for step in told] == ["", "the other one is slow", "as it was", ""]
+    assert [bool(step["against"]) for step in told] == [False, True, False, False]
 
 
 def test_a_comparison_changes_nothing(site):

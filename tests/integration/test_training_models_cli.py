@@ -17,9 +17,11 @@ def test_list_and_show_as_json(shipped):
     (row,) = lungwatch("model", "list", "--json").json
     assert row["title"] == shipped.title
     assert row["sha256"] == shipped.manifest.sha256
+    assert (row["state"], row["pinned"], row["on_disk"]) == ("current", False, True)
     shown = lungwatch("model", "show", shipped.title, "--json").json
     assert shown["network"]["input_size"] == shipped.manifest.network.input_size
     assert shown["licence"] == shipped.manifest.licence
+    assert shown["state"] == "current"
     assert shown["card"] == shipped.model_card
 
 
@@ -59,5 +61,5 @@ def test_a_sites_damaged_version_is_not_shown_as_sound(shipped, tmp_path):
 
 def test_help_names_the_commands_of_the_data_scientist():
     done = lungwatch("model", "--help")
-    for command in ("list", "show", "release"):
+    for command in ("list", "show", "release", "compare", "promote", "rollback", "history", "lock"):
         assert command in done.stdout

@@ -11,7 +11,7 @@ import typer
 
 from worker.cli import output
 from worker.cli.options import JsonOption
-from worker.cli.promote import compare, lock, promote, rollback
+from worker.cli.promote import compare, history, lock, promote, rollback
 
 if TYPE_CHECKING:
     from model.registry import RegistryEntry
@@ -58,13 +58,16 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show one model version: its licence, its settings and its model card; check its weights."""
-    from worker.bootstrap import registry
+    from worker.bootstrap import model_standings, registry
     from worker.cli.start import start_command
 
-    entry = registry(start_command()).get(name)
+    settings = start_command()
+    entry = registry(settings).get(name)
     entry.verified_weights()
+    (state, *_) = [each.state.value for each in model_standings(settings) if each.entry == entry]
     if json:
-        output.print_json(_summary(entry) | asdict(entry.manifest) | {"card": entry.model_card})
+        document = _summary(entry) | asdict(entry.manifest) | {"card": entry.model_card}
+        output.print_json(document | {"state": state})
         return
     from rich.markdown import Markdown
     from rich.panel import Panel
@@ -73,7 +76,17 @@ def show(
     console = output.stdout()
     console.print(Panel(Text(entry.manifest.licence), title="LICENCE", style="bold red"))
     console.print(Panel(Text(entry.manifest.caution), title="CAUTION", style="bold red"))
-    summary = _summary(entry)
+    calibration = entry.manifest.calibration
+    summary = (
+        {"state": state}
+        | _summary(entry)
+        | {
+            "slice_operating_point": entry.manifest.slice_operating_point,
+            "calibration": f"{calibration.method}: slope {calibration.slope:.3f}, intercept "
+            f"{calibration.intercept:.3f}",
+            "top_share": entry.manifest.pooling.top_share,
+        }
+    )
     del summary["licence"], summary["caution"]
     facts = [(key.replace("_", " "), value) for key, value in summary.items()]
     output.print_table(entry.title, ["", ""], facts)
@@ -150,6 +163,7 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
 models_app.command()(compare)
 models_app.command()(promote)
 models_app.command()(rollback)
+models_app.command()(history)
 models_app.command()(lock)
 
 

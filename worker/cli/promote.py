@@ -106,6 +106,30 @@ def rollback(
         _say(promoted, "Rolled back to")
 
 
+def history(*, json: JsonOption = False) -> None:
+    """List every promotion and rollback: when, who, why, and what the gate had against it."""
+    with _promotions() as promotions:
+        steps = promotions.history()
+    if json:
+        output.print_json(steps)
+        return
+    columns = ["number", "at", "action", "version", "before it", "who", "reason", "overridden"]
+    rows = [
+        (
+            step["number"],
+            f"{step['at']:%Y-%m-%d %H:%M}",
+            step["action"].replace("_", " "),
+            step["version"],
+            step["previous"],
+            step["who"],
+            step["reason"],
+            "; ".join(step["against"]) if step["overridden"] else "",
+        )
+        for step in steps
+    ]
+    output.print_table("Promotions", columns, rows)
+
+
 def lock(
     *,
     reason: Annotated[

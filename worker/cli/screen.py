@@ -24,6 +24,7 @@ def screen(
 ) -> None:
     """Screen a study from a folder, without network or database.
 
+    Where there is a database all the same, the version promoted there screens.
     Leaves seg.dcm (where there are lesions), sr.dcm, summary.dcm, overlay.png and result.json.
     What cannot be screened leaves result.json with the coded reasons, and exit code 4.
     """
