@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.command import lungwatch
+from support.training_data import DrawnData
 
 from model.architectures import build
 from model.baselines.svm import SupportVectorMachine
@@ -14,6 +16,7 @@ from model.experiments import get
 from model.experiments.crops import SOURCE, make_crop
 from model.experiments.experiment import Experiment, Procedure, Scale, Table
 from model.experiments.runner import Order, run_experiment
+from worker.cli.exit_codes import ExitCode
 
 SIZE, DIGEST = 32, "ab" * 32
 ALL = Order(Scale.FULL)
@@ -169,3 +172,60 @@ def test_the_papers_network_builds_at_full_scale():
     """Other rows have parts of it; all are built and trained by the benchmark."""
     network = build(get("multitask_256").config(Scale.FULL).network)
     assert network.count_params() > 40e6
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    data = DrawnData(tmp_path_factory.mktemp("data"))
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label in ("COVID", "NonCOVID"):
+            for number in range(12):
+                figure = generator.integers(0, 255, (64, 64)).astype(np.uint8)
+                data.add(
+                    f"covid-ct/{split}/{label}/{number}.png", figure, label, f"{split}{number}"
+                )
+    return data.manifest()
+
+
+def test_the_command_line_runs_a_row_skips_it_when_done_and_makes_its_table(manifest, tmp_path):
+    out = tmp_path / "runs"
+    command = ["experiments", "run", "cnn8", "--data", manifest, "--out", out, "--steps", "1"]
+    done = lungwatch(*command)
+    assert done.code == 0, done.stderr
+    assert "cnn8: accuracy" in done.stderr
+    again = lungwatch(*command)
+    assert again.code != 0
+    assert "holds a run already: add --resume" in again.stderr
+    skipped = lungwatch(*command, "--resume")
+    assert skipped.code == 0, skipped.stderr
+    table = lungwatch("experiments", "table", "--runs", out, "--out", tmp_path / "results")
+    assert table.code == 0, table.stderr
+    assert "CNN, 8 layers" in table.stdout
+    assert "not run" in table.stdout
+    assert sorted(path.name for path in (tmp_path / "results" / "runs").iterdir()) == [
+        "cnn8.csv",
+        "cnn8.json",
+    ]
+    assert "1 optimizer steps of 4 images" in (tmp_path / "results" / "table2.md").read_text()
+
+
+def test_the_command_line_refuses_what_cannot_be_run(manifest, tmp_path):
+    given = ["--data", manifest, "--out", tmp_path / "runs"]
+    unknown = lungwatch("experiments", "run", "unet", *given)
+    assert unknown.code == ExitCode.SETTINGS
+    assert "no experiment unet; there are t1_t2" in unknown.stderr
+    scale = lungwatch("experiments", "run", "cnn8", *given, "--scale", "tiny")
+    assert "--scale is full or reduced, not tiny" in scale.stderr
+    several = lungwatch("experiments", "run", "baselines", *given, "--imagenet-weights", manifest)
+    assert "name one experiment" in several.stderr
+    empty = lungwatch("experiments", "table", "--runs", tmp_path)
+    assert empty.code != 0
+    assert "no finished experiment" in empty.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_lists_the_rows():
+    listed = lungwatch("experiments", "list").stdout
+    assert "multitask_512" in listed
+    assert "unet_plus_plus_3d" in listed
