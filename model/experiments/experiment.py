@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from model.config import Architecture, NetworkConfig, Normalisation, Schedule, Task, TrainingConfig
+from model.errors import ConfigError
 
 EPOCH_STEPS = 100
 
@@ -101,6 +102,21 @@ class Experiment:
     published: Published = field(default_factory=Published)
     published_on: str = ""
     procedure: Procedure = Procedure.ONE_NETWORK
+
+    def one_run(self) -> TrainingConfig:
+        """Return the full settings of a row that is one training run.
+
+        Raises
+        ------
+        ConfigError
+            If its system takes more than that.
+        """
+        if self.procedure is not Procedure.ONE_NETWORK:
+            raise ConfigError(
+                f"{self.name} is more than one training run ({self.procedure.value}): "
+                f"use `lungwatch experiments run {self.name}`"
+            )
+        return self.full
 
     def config(self, scale: Scale, steps: int = 0) -> TrainingConfig:
         """Return the run's settings at a scale.

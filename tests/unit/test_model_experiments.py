@@ -68,6 +68,12 @@ def test_steps_can_be_named():
     assert get("cnn8").config(Scale.FULL, 1).steps_per_epoch == 1
 
 
+def test_only_a_row_of_one_run_can_be_trained_as_such():
+    assert get("densenet169").one_run() == get("densenet169").config(Scale.FULL)
+    with pytest.raises(ConfigError, match="use `lungwatch experiments run two_stage`"):
+        get("two_stage").one_run()
+
+
 def test_a_row_may_only_have_the_tasks_of_its_network():
     for name in names():
         config = get(name).config(Scale.FULL)

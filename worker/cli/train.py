@@ -85,4 +85,4 @@ def _settings(config: str) -> TrainingConfig:
         raise ConfigError(f"{config}: no such file of training settings")
     from model.experiments import get
 
-    return get(config).full
+    return get(config).one_run()
