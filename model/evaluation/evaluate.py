@@ -46,12 +46,15 @@ class Origin:
         The part that was chosen: ``train``, ``validation``, ``test`` or ``all``.
     chosen_here
         Whether these samples also chose calibration and operating point.
+    images_seen
+        Images the network has seen, see `model.evaluation.seen`; None where that is unknown.
     """
 
     manifest: str = ""
     sha256: str = ""
     split: str = ALL_SPLITS
     chosen_here: ChosenHere = ChosenHere.UNKNOWN
+    images_seen: int | None = None
 
 
 def choose_split(samples: Sequence[Sample], split: str, manifest: str) -> tuple[Sample, ...]:
@@ -179,6 +182,7 @@ def _data_facts(everything: Judged, by_source: dict[str, Judged], origin: Origin
             )
             for name, judged in by_source.items()
         ),
+        images_seen=origin.images_seen,
     )
 
 

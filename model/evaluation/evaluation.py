@@ -172,6 +172,9 @@ class DataFacts:
         Images whose patient is unknown; if there are any, overall figures are slice-level.
     sources
         What each source contributes.
+    images_seen
+        Images whose file or patient trained the version or chose its thresholds; None where the
+        version does not say what it was made from.
     """
 
     manifest: str
@@ -181,6 +184,7 @@ class DataFacts:
     patients: int
     images_without_patient: int
     sources: tuple[SourceFacts, ...]
+    images_seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ def _facts(evaluation: Evaluation, caution: str) -> str:
         ("Split", _SPLITS.get(data.split, data.split)),
         ("Images", str(data.images)),
         ("Patients", patients),
+        ("Seen before", _seen(evaluation)),
         ("Did these data choose the operating point?", _CHOSEN_HERE[decision.chosen_here]),
     )
     rows = [
@@ -175,6 +176,18 @@ def _facts(evaluation: Evaluation, caution: str) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows if text
     )
     return f'<table class="facts">{lines}</table>'
+
+
+def _seen(evaluation: Evaluation) -> str:
+    seen, images = evaluation.data.images_seen, evaluation.data.images
+    if seen is None:
+        return "Not known: the version does not say what it was made from."
+    if not seen:
+        return "None of these images, and no other image of their patients, made this version."
+    return (
+        f"{seen} of {images} images, or others of their patients, trained this version or chose "
+        "its thresholds: figures with them flatter."
+    )
 
 
 def _images_sections(evaluation: Evaluation) -> tuple[str, ...]:

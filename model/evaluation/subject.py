@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -228,7 +228,7 @@ def evaluate_subject(
         chosen_here = ChosenHere.YES if flatters else ChosenHere.NO
     measured = np.array([origin.split in {ALL_SPLITS, s.split.value} for s in needed])
     outputs = outputs.only(measured)
-    origin = Origin(origin.manifest, origin.sha256, origin.split, chosen_here)
+    origin = replace(origin, chosen_here=chosen_here)
     evaluation = measure(chosen, outputs, decision, subject.facts, origin)
     return Evaluated(evaluation, chosen, outputs, decision, study_decision)
 

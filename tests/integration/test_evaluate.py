@@ -1,6 +1,7 @@
 """`lungwatch evaluate` with real networks: versions, runs, whole series, and what is wrong."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import keras
@@ -14,9 +15,12 @@ from support.services import require
 from model.architectures import build
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, load_samples
+from model.data.fingerprints import fingerprints_of, read_fingerprints
+from model.data.manifest import read_manifest
 from model.errors import DatasetError, EvaluationError, RegistryError
 from model.evaluation.evaluate import Origin
 from model.evaluation.evaluation import ChosenHere, Evaluation
+from model.evaluation.seen import images_seen
 from model.evaluation.series import LUNG_AREA, NEARNESS
 from model.evaluation.subject import (
     evaluate_subject,
@@ -25,7 +29,7 @@ from model.evaluation.subject import (
     subject_of_version,
 )
 from model.evaluation.validation import predict_samples
-from model.registry import Registry
+from model.registry import TRAINING_DATA_FILE, Registry
 from model.release import Identity, ReleaseOptions, release_run
 from model.weights_file import load_weights, round_weights, save_weights
 from worker.labelled_series import look_at_series, series_predictor, slice_labels
@@ -40,6 +44,7 @@ def version(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
+    """Data for testing, drawn apart from those that made any network here."""
     return draw_manifest(tmp_path_factory.mktemp("data") / "manifest.csv", count=8)
 
 
@@ -95,15 +100,6 @@ def test_a_version_is_measured_from_the_command_line(version, manifest, tmp_path
     assert drawn, "every picture in the report is shown"
     assert complaints == []
     assert [url for url in asked if url.startswith("http")] == []
-
-
-def test_without_json_there_is_a_table_by_source(version, manifest, tmp_path):
-    options = ("--data", manifest, "--split", "test", "--out", tmp_path)
-    done = lungwatch("evaluate", "tiny", *options, model_dir=version.folder.parent)
-    assert done.code == 0, done.stderr
-    assert re.search(r"AUC +│ drawn +│ 16", done.stdout)
-    assert "unverified" in done.stdout
-    assert str(tmp_path / "report.html") in done.stderr
 
 
 def test_a_split_that_is_empty_leaves_nothing_behind(version, manifest, tmp_path):
@@ -219,6 +215,30 @@ def test_a_rounded_release_says_so_and_is_measured_after_rounding(released, vali
     assert again.figures == measured.figures
     assert again.decision.chosen_here is ChosenHere.YES
     assert ("running the network on the validation data", 1.0) in stages
+
+
+def test_images_a_version_was_made_from_are_counted_and_told(version, manifest, tmp_path):
+    listed = read_manifest(manifest)
+    own = [row for row in listed.rows if row.covid]
+    renamed = [replace(row, patient="") for row in listed.rows if not row.covid]
+    fingerprints_of(listed, own).write(tmp_path / "seen.json")
+    seen = read_fingerprints(tmp_path / "seen.json")
+    samples = load_samples(manifest, 32)
+    assert images_seen(manifest, samples, seen) == len(own) == 8
+    files_only = replace(fingerprints_of(listed, renamed), patients=frozenset())
+    assert images_seen(manifest, samples, files_only) == 8
+    copied = tmp_path / version.folder.name
+    shutil.copytree(version.folder, copied)
+    seen.write(copied / TRAINING_DATA_FILE)
+    options = ("--data", manifest, "--split", "test", "--out", tmp_path / "out")
+    done = lungwatch("evaluate", "tiny", *options, model_dir=tmp_path)
+    assert done.code == 0, done.stderr
+    assert re.search(r"AUC +│ drawn +│ 16", done.stdout)
+    assert "unverified" in done.stdout
+    assert str(tmp_path / "out" / "report.html") in done.stderr
+    evaluation = Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_text())
+    assert evaluation.data.images_seen == 8
+    assert "8 of 16 images" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_too_large_weights_are_not_rounded(tmp_path):

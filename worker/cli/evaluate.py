@@ -104,8 +104,11 @@ def evaluate(
 
 def _on_images(subject: Subject, data: Path, split: SplitChoice, report: Report) -> Evaluated:
     from model.data.dataset import load_samples, manifest_digest
-    from model.evaluation.evaluate import Origin
+    from model.data.fingerprints import read_fingerprints
+    from model.evaluation.evaluate import Origin, choose_split
+    from model.evaluation.seen import images_seen
     from model.evaluation.subject import evaluate_subject
+    from model.registry import TRAINING_DATA_FILE
     from worker.training_slices import read_training_slice
 
     samples = load_samples(
@@ -114,11 +117,21 @@ def _on_images(subject: Subject, data: Path, split: SplitChoice, report: Report)
         read_training_slice,
         progress=lambda done: report(f"reading {data}", done),
     )
+    seen = None
+    if subject.entry is not None:
+        seen = read_fingerprints(subject.entry.folder / TRAINING_DATA_FILE)
+    chosen = choose_split(samples, split.value, str(data))
+    origin = Origin(
+        str(data),
+        manifest_digest(data),
+        split.value,
+        images_seen=None if seen is None else images_seen(data, chosen, seen),
+    )
     report("loading the network", None)
     return evaluate_subject(
         subject,
         samples,
-        Origin(str(data), manifest_digest(data), split.value),
+        origin,
         report=lambda done: report("running the network", done),
     )
 
