@@ -13,7 +13,7 @@ from model.data.splits import hash_share, near_duplicate_groups
 from model.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "manifest_digest",
     "near_duplicate_groups",
     "require_both_classes",
+    "require_labels",
     "sources_with_both_classes",
 ]
 
@@ -142,6 +143,32 @@ def sources_with_both_classes(samples: Iterable[Sample]) -> tuple[str, ...]:
         if sample.covid is not None:
             classes.setdefault(sample.source, set()).add(sample.covid)
     return tuple(sorted(source for source, found in classes.items() if len(found) == 2))
+
+
+def require_labels(samples: Iterable[Sample], tasks: Collection[str]) -> None:
+    """Check that training samples can teach each of a network's tasks.
+
+    Parameters
+    ----------
+    samples
+        All samples; those of the split ``train`` are looked at.
+    tasks
+        Names of the tasks, as `model.config.Task`.
+
+    Raises
+    ------
+    DatasetError
+        If there is a classifier and a class is empty, or a segmentation and no lesion is drawn.
+    """
+    training = [sample for sample in samples if sample.split is Split.TRAIN]
+    if "classification" in tasks:
+        require_both_classes(training, Split.TRAIN)
+    drawn = any(sample.mask is not None and sample.mask.any() for sample in training)
+    if "segmentation" in tasks and not drawn:
+        raise DatasetError(
+            "split train: on no sample a lesion is drawn; add rows with masks or train without the "
+            "segmentation task"
+        )
 
 
 def require_both_classes(samples: Iterable[Sample], split: Split) -> None:

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from model.data.dataset import Split
+from model.data.dataset import Split, require_labels
 from model.errors import TrainingError
 from model.evaluation.validation import validate
 from model.training.checkpoint import load_checkpoint, save_checkpoint
@@ -68,6 +68,7 @@ class Trainer:
         self.validation = [sample for sample in samples if sample.split is Split.VALIDATION]
         if not self.training or not self.validation:
             raise TrainingError("both splits need samples: train and validation")
+        require_labels(self.training, config.network.tasks)
         self.files = RunFolder(
             folder, config, [*self.training, *self.validation], manifest, start_from
         )

@@ -9,12 +9,14 @@ from PIL import Image, ImageCms
 from support.nifti import write_nifti
 from support.training_data import DrawnData
 
+from model.config import Task
 from model.data.dataset import (
     Split,
     hash_share,
     load_samples,
     near_duplicate_groups,
     require_both_classes,
+    require_labels,
     sources_with_both_classes,
 )
 from model.data.manifest import LabelOrigin, ManifestRow, write_manifest
@@ -280,6 +282,19 @@ def test_classes_by_source_and_split(manifest):
     require_both_classes(samples, Split.TRAIN)
     with pytest.raises(DatasetError, match="validation: holds no sample with COVID-19"):
         require_both_classes(samples, Split.VALIDATION)
+
+
+def test_a_task_that_nothing_can_teach_is_refused(manifest):
+    samples = load_samples(manifest, 32)
+    require_labels(samples, list(Task))
+    undrawn = [sample for sample in samples if sample.mask is None]
+    require_labels(undrawn, [Task.CLASSIFICATION, Task.RECONSTRUCTION])
+    with pytest.raises(DatasetError, match="on no sample a lesion is drawn; add rows with masks"):
+        require_labels(undrawn, list(Task))
+    drawn = [sample for sample in samples if sample.mask is not None]
+    require_labels(drawn, [Task.SEGMENTATION])
+    with pytest.raises(DatasetError, match="train: holds no sample without COVID-19"):
+        require_labels(drawn, list(Task))
 
 
 def test_near_duplicates_share_a_number_also_through_others():
