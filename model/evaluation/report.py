@@ -30,6 +30,11 @@ _CHOSEN_HERE = {
     ChosenHere.UNKNOWN: "Not known: the version does not say that these data did, and does not say "
     "that they did not.",
 }
+_BASELINES: dict[bool | None, str] = {
+    True: "<p>The network's probability orders the slices better than lung area and place do.</p>",
+    False: '<p class="flag">The network\'s probability orders the slices no better than lung area '
+    "or place do: it has not shown that it found anything.</p>",
+}
 _SPLITS = {
     "train": "train (these images trained the network: the figures say nothing of others)",
     "all": "all (with the images that trained the network: the figures say nothing of others)",
@@ -284,7 +289,8 @@ def _series_section(series: SeriesEvaluation) -> str:
         )
         if table
     )
-    return f"<h2>Series {escape(series.name)}</h2><p>{escape(said)}</p>{tables}"
+    verdict = _BASELINES.get(series.above_baselines(), "")
+    return f"<h2>Series {escape(series.name)}</h2><p>{escape(said)}</p>{verdict}{tables}"
 
 
 def _slice_table(table: Iterable[SliceAuc]) -> str:

@@ -424,6 +424,7 @@ def test_series_stand_in_json_and_report(samples, looked_at, tmp_path):
     page.feed((tmp_path / "report.html").read_text())
     assert "Series <drawn>" in page.text
     assert "baseline: lung area" in page.text
+    assert "better than lung area and place" in page.text
 
 
 def test_figures_are_looked_up_by_name_and_source(samples):
