@@ -1,11 +1,13 @@
 """Promotions with real networks on a drawn test set: the gate, its override, and the way back."""
 
 import dataclasses
+import json
 from contextlib import closing
 
 import numpy as np
 import pytest
 from support.networks import draw_manifest, write_version
+from typer.testing import CliRunner
 
 from model.config import NetworkConfig, Task
 from model.data.dataset import load_samples
@@ -16,9 +18,11 @@ from model.evaluation.subject import subject_of_version
 from model.pooling import Calibration
 from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry, read_entry
 from worker import bootstrap
+from worker.cli.exit_codes import ExitCode, exit_code_of
+from worker.cli.models import models_app
 from worker.db import model_versions, schema
 from worker.db.engine import Database
-from worker.db.tables import Event
+from worker.db.tables import Event, Promotion
 from worker.errors import PromotionError
 from worker.gate import PromotionRefusedError, PromotionRules
 from worker.lifecycle import ModelState, PromotionAction
@@ -51,13 +55,21 @@ def versions(data, tmp_path_factory):
     def calibration(sign):
         return Calibration(200.0 * sign * right, -200.0 * sign * middle)
 
-    shipped = root / "shipped"
-    write_version(shipped, "1.0.0", calibration=calibration(-1), trained_on=train)
-    site = root / "site"
-    write_version(site, "2.0.0", calibration=calibration(1), trained_on=train)
-    write_version(site, "3.0.0", calibration=calibration(-1), trained_on=train)
-    write_version(site, "4.0.0", calibration=calibration(1))
-    write_version(site, "5.0.0", calibration=calibration(1), trained_on=test_as_training(test))
+    def write(folder, version, sign, trained_on=None):
+        write_version(
+            folder,
+            version,
+            weights=probe.folder / WEIGHTS_FILE,
+            calibration=calibration(sign),
+            trained_on=trained_on,
+        )
+
+    site, shipped = root / "site", root / "shipped"
+    write(shipped, "1.0.0", -1, train)
+    write(site, "2.0.0", 1, train)
+    write(site, "3.0.0", -1, train)
+    write(site, "4.0.0", 1)
+    write(site, "5.0.0", 1, test_as_training(test))
     classifier = dataclasses.replace(
         NetworkConfig(32, 2), tasks=(Task.CLASSIFICATION,), classifier_filters=4
     )
@@ -73,6 +85,12 @@ def test_as_training(test):
 
 
 test_as_training.__test__ = False
+
+
+def copied(site, folder):
+    """Write another version with the weights of one that is there."""
+    weights = site.registry.get("tiny-1.0.0").folder / WEIGHTS_FILE
+    return write_version(folder, "9.0.0", weights=weights)
 
 
 class Site:
@@ -221,7 +239,7 @@ def test_a_network_that_cannot_screen_is_refused_whatever_the_reason(site):
 
 
 def test_damaged_weights_are_refused_before_anything_else(site, tmp_path):
-    write_version(tmp_path / "own", "9.0.0")
+    copied(site, tmp_path / "own")
     with (tmp_path / "own" / "tiny-9.0.0" / WEIGHTS_FILE).open("ab") as file:
         file.write(b"x")
     site.registry = Registry([tmp_path / "own", *site.registry.roots[1:]], site.registry.roots[0])
@@ -231,7 +249,7 @@ def test_damaged_weights_are_refused_before_anything_else(site, tmp_path):
 
 
 def test_a_damaged_version_in_use_can_be_replaced_with_a_reason(site, tmp_path):
-    entry = write_version(tmp_path / "own", "9.0.0")
+    entry = copied(site, tmp_path / "own")
     site.registry = Registry([tmp_path / "own", *site.registry.roots[1:]], site.registry.roots[0])
     site.promote("tiny-9.0.0", override="for a while")
     (entry.folder / WEIGHTS_FILE).write_bytes(b"")
@@ -250,9 +268,72 @@ def test_a_damaged_version_in_use_can_be_replaced_with_a_reason(site, tmp_path):
 
 
 def test_a_registered_manifest_must_not_change(site, tmp_path):
-    entry = write_version(tmp_path / "own", "9.0.0")
+    entry = copied(site, tmp_path / "own")
     site.promotions().register(entry)
     changed = (entry.folder / MANIFEST_FILE).read_text().replace('"drawn"', '"other"')
     (entry.folder / MANIFEST_FILE).write_text(changed)
     with pytest.raises(PromotionError, match="another manifest"):
         site.promotions().register(read_entry(entry.folder))
+
+
+@pytest.fixture
+def command(site, versions, monkeypatch, tmp_path):
+    """`lungwatch model` in this process, where TensorFlow is loaded; 2.0.0 is in use."""
+    for folder in (versions[1] / "tiny-1.0.0", *versions[0].iterdir()):
+        (tmp_path / "all").mkdir(exist_ok=True)
+        (tmp_path / "all" / folder.name).symlink_to(folder)
+    values = {"data_dir": tmp_path, "model_dir": tmp_path / "all"}
+    values["locked_test_set"] = site.settings.locked_test_set
+    for name, value in values.items():
+        monkeypatch.setenv(f"LUNGWATCH_{name.upper()}", str(value))
+    monkeypatch.setenv("COLUMNS", "200")
+    with site.database.transaction() as session:
+        rows = [
+            model_versions.register(session, entry.model_version, entry.manifest_sha256)
+            for entry in (site.registry.get("tiny-1.0.0"), site.registry.get("tiny-2.0.0"))
+        ]
+        step = Promotion(
+            action=PromotionAction.PROMOTED,
+            model_version_id=rows[1].id,
+            previous_id=rows[0].id,
+            who="somebody",
+            reason="",
+            overridden=False,
+        )
+        model_versions.record(session, step, 0)
+    return lambda *arguments: CliRunner().invoke(models_app, list(arguments))
+
+
+_AUC = ["drawn", "auc"]
+
+
+def test_the_command_prints_figure_by_figure_and_the_verdict(command):
+    done = command("compare", "current", "tiny-1.0.0")
+    assert done.exit_code == 0, done.exception
+    assert "tiny-1.0.0 (candidate) against tiny-2.0.0 (current) on 50 images of test.csv" in (
+        done.stdout
+    )
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    (line,) = ["|".join(row) for row in rows if [cell.strip() for cell in row[1:3]] == _AUC]
+    assert " 25 " in line, "the images of the smaller class"
+    assert " to -" in line, "an interval below zero"
+    assert "worse" in line
+    assert "Gate: refused." in done.stdout
+    assert "auc_within_sources of overall" in done.stdout
+
+
+def test_a_refused_promotion_prints_its_grounds_and_ends_with_a_code_of_its_own(command):
+    done = command("promote", "tiny-1.0.0", "--json")
+    assert exit_code_of(done.exception) is ExitCode.PROMOTION
+    document = json.loads(done.stdout)
+    assert (document["promoted"], document["passed"]) == (False, False)
+    assert document["reasons"]
+    states = {row["title"]: row["state"] for row in json.loads(command("list", "--json").stdout)}
+    assert (states["tiny-2.0.0"], states["tiny-1.0.0"]) == ("current", "retired")
+    assert (
+        json.loads(command("rollback", "--reason", "x", "--json").stdout)["title"] == "tiny-1.0.0"
+    )
+    first, second = json.loads(command("history", "--json").stdout)
+    assert (first["version"], second["version"]) == ("tiny-2.0.0", "tiny-1.0.0")
+    assert (second["action"], second["reason"]) == ("rolled_back", "x")
+    assert "rolled back" in command("history").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import cv2
@@ -39,8 +40,9 @@ def write_version(
     calibration: Calibration | None = None,
     trained_on: Path | None = None,
     lesion_threshold: float = 0.5,
+    weights: Path | None = None,
 ) -> RegistryEntry:
-    """Write a version with random weights into a registry folder.
+    """Write a version into a registry folder, with random weights unless some are given.
 
     Parameters
     ----------
@@ -56,16 +58,15 @@ def write_version(
         Manifest that it says it was trained on; None: it does not say.
     lesion_threshold
         Its threshold on pixels.
+    weights
+        Weights file to copy.
     """
-    import keras
-
-    from model.architectures import build
-    from model.weights_file import save_weights
-
     folder = root / f"{name}-{version}"
     folder.mkdir(parents=True)
-    keras.utils.set_random_seed(seed)
-    save_weights(build(network), folder / WEIGHTS_FILE)
+    if weights is not None:
+        shutil.copyfile(weights, folder / WEIGHTS_FILE)
+    else:
+        _draw_weights(network, seed, folder / WEIGHTS_FILE)
     manifest = Manifest(
         name=name,
         version=version,
@@ -83,6 +84,16 @@ def write_version(
     if trained_on is not None:
         training_fingerprints(trained_on).write(folder / TRAINING_DATA_FILE)
     return read_entry(folder)
+
+
+def _draw_weights(network: NetworkConfig, seed: int, path: Path) -> None:
+    import keras
+
+    from model.architectures import build
+    from model.weights_file import save_weights
+
+    keras.utils.set_random_seed(seed)
+    save_weights(build(network), path)
 
 
 def draw_manifest(
