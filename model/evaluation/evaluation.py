@@ -45,7 +45,6 @@ TITLES: dict[str, str] = {
     Name.DICE_POOLED: "Dice, pooled",
     Name.SHARE_CALLED_LESION: "Share called lesion without COVID-19",
 }
-LOWER_IS_BETTER = frozenset({Name.CALIBRATION_ERROR, Name.BRIER, Name.SHARE_CALLED_LESION})
 
 
 class Level(StrEnum):
