@@ -83,16 +83,11 @@ def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tm
     (start,) = origin["start_from"]
     assert start["sha256"] == before.manifest.sha256
 
-    again = retrain(site, out, "--epochs", 2)
-    assert again.code == 1
-    assert "--resume" in again.stderr
-    resumed = retrain(site, out, "--epochs", 2, "--resume", "--json")
-    assert resumed.code == 0, resumed.stderr
-    assert resumed.json["sha256"] == result["sha256"], "nothing is trained or released twice"
-    shown = retrain(site, tmp_path / "other", "--epochs", 1, "--version", "9.0.0")
-    assert shown.code == 0, shown.stderr
-    assert "lungwatch model promote tiny-9.0.0" in shown.stdout
-    assert "Study 5 was left out: rejected as unusable." in shown.stdout
+    again = Retraining(request(site, out), learning.site(site.settings, site.database))
+    with pytest.raises(TrainingError, match="--resume"):
+        again.run()
+    found = again.run(resume=True).candidate
+    assert (found.title, found.manifest.sha256) == ("tiny-1.0.0.1", result["sha256"])
 
 
 def test_a_killed_retraining_goes_on_and_ends_as_an_unbroken_one(site, tmp_path):
@@ -111,10 +106,11 @@ def test_a_killed_retraining_goes_on_and_ends_as_an_unbroken_one(site, tmp_path)
     process.wait()
     assert not (out / "result.json").exists()
     assert _lines(progress) < 20, "it was killed too late to show anything"
-    done = retrain(site, out, "--epochs", 20, "--resume", "--json")
-    assert done.code == 0, done.stderr
-    assert done.json["sha256"] == unbroken.candidate.manifest.sha256
-    assert done.json["candidate"] != unbroken.candidate.title
+    resumed = Retraining(
+        request(site, out, epochs=20), learning.site(site.settings, site.database)
+    ).run(resume=True)
+    assert resumed.candidate.manifest.sha256 == unbroken.candidate.manifest.sha256
+    assert resumed.candidate.title != unbroken.candidate.title
 
 
 def _lines(path):
@@ -125,12 +121,14 @@ def test_without_a_locked_test_set_promotion_is_said_to_be_refused(site, tmp_pat
     given = {**site.given, "locked_test_set": ""}
     done = lungwatch(
         *("retrain", "--out", tmp_path / "run", "--base", site.base, "--epochs", 1),
-        *("--steps-per-epoch", 2),
+        *("--steps-per-epoch", 2, "--version", "9.0.0"),
         timeout=300,
         **given,
     )
     assert done.code == 0, done.stderr
     assert "No test set is locked" in done.stdout
+    assert "lungwatch model promote tiny-9.0.0" in done.stdout
+    assert "Study 5 was left out: rejected as unusable." in done.stdout
     assert "promotion will be refused" in done.stdout.replace("\n", " ")
     assert {row.split for row in read_manifest(tmp_path / "run/validation.csv").rows} == {
         Split.TEST
@@ -187,11 +185,15 @@ def test_a_trainer_that_lost_its_lease_stops_and_records_nothing(site, tmp_path)
         with site.database.reading() as session:
             return training_runs.get(session, run_id).stage
 
-    wait_until("it trains", lambda: stage().startswith("training"), 120)
-    with site.database.transaction() as session:
-        training_runs.get(session, run_id).attempts += 1  # as another trainer's claim does
-    thread.join(120)
-    assert not thread.is_alive()
+    try:
+        wait_until("it trains", lambda: stage().startswith("training"), 300)
+        with site.database.transaction() as session:
+            training_runs.get(session, run_id).attempts += 1  # as another trainer's claim does
+        thread.join(60)
+        assert not thread.is_alive()
+    finally:
+        job.stop()
+        thread.join()
     with site.database.reading() as session:
         run = training_runs.get(session, run_id)
         assert (run.state, run.attempts) == (TrainingState.RUNNING, 2)

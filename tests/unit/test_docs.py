@@ -79,7 +79,7 @@ def test_settings_named_in_prose_exist(page):
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_named_in_prose_exist(page):
     known = {path for path, _ in commands()}
-    named = re.findall(r"lungwatch ((?:studies|db|model) [a-z]+)", page.read_text())
+    named = re.findall(r"lungwatch ((?:studies|db|model) [a-z-]+)", page.read_text())
     assert {f"lungwatch {words}" for words in named} - known == set()
 
 
