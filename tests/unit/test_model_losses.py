@@ -78,7 +78,8 @@ def test_only_the_tasks_of_the_network_have_a_loss():
 
 
 def test_smoothed_labels_forgive_a_little_and_punish_certainty():
-    certain, almost = np.array([[0.999], [0.001]]), np.array([[0.95], [0.05]])
+    certain = np.array([[0.999], [0.001]], np.float32)
+    almost = np.array([[0.95], [0.05]], np.float32)
     smoothed = LossOptions(label_smoothing=0.1)
     assert float(classification_loss(_targets(), certain)) < float(
         classification_loss(_targets(), almost)

@@ -17,8 +17,8 @@ def train(
         str,
         typer.Argument(
             metavar="CONFIG|NAME",
-            help="JSON file with training settings (absent ones are the paper's), or the name of "
-            "an experiment, taken at the paper's scale.",
+            help="JSON file with training settings, such as the config.json of a run (absent ones "
+            "are the paper's), or the name of an experiment, taken at the paper's scale.",
         ),
     ],
     data: Annotated[
