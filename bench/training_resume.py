@@ -1,8 +1,8 @@
 """Kill training with SIGKILL at random moments and compare what the resumed runs end with.
 
 A tiny network is trained on generated images in a process of its own, first without interruption,
-then once for each kill: killed at a moment drawn evenly over the length of a run, resumed, and
-compared bit by bit with the unbroken run: weights, moments, averages, dropout's seeds, figures.
+then once for each kill: killed at a moment drawn evenly over its steps, resumed, and compared
+bit by bit with the unbroken run: weights, moments, averages, dropout's seeds, figures.
 
     python bench/training_resume.py [--kills 20] [--seed 1] [--out docs/results/resume.md]
 """
@@ -35,6 +35,7 @@ from model.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from multiprocessing.sharedctypes import Synchronized
 
 CONFIG = TrainingConfig(
     network=NetworkConfig(
@@ -80,30 +81,46 @@ def generated_samples() -> list[Sample]:
     return samples
 
 
-def train(folder: str) -> None:
+class WatchedTrainer(Trainer):
+    """Tells another process how many steps are over."""
+
+    counter: Synchronized[int]
+
+    def _require_numbers(self, losses: dict[str, float]) -> None:
+        super()._require_numbers(losses)
+        self.counter.value = self.state.step + 1
+
+
+def train(folder: str, counter: Synchronized[int]) -> None:
     """Train, or go on with what a killed process left."""
-    trainer = Trainer(CONFIG, generated_samples(), Path(folder))
+    trainer = WatchedTrainer(CONFIG, generated_samples(), Path(folder))
+    trainer.counter = counter
     trainer.resume()
-    (Path(folder) / "training").touch()  # from here on the moments are drawn
     trainer.run()
 
 
-def run_until(processes: BaseContext, folder: Path, seconds: float | None) -> float:
-    """Train in a process of its own, killed so many seconds after its first step; time it."""
+def run_until(processes: BaseContext, folder: Path, moment: float | None) -> None:
+    """Train in a process of its own, killed at a moment told in steps, or to the end."""
     folder.mkdir(exist_ok=True)
-    marker = folder / "training"
-    marker.unlink(missing_ok=True)
-    process = processes.Process(target=train, args=(str(folder),))
+    counter = processes.Value("i", 0)
+    process = processes.Process(target=train, args=(str(folder), counter))
     process.start()
-    while process.is_alive() and not marker.exists():
-        time.sleep(0.005)
-    begun = time.monotonic()
-    process.join(seconds)
-    if seconds is None and process.exitcode != 0:
-        sys.exit(f"{folder}: training ended with {process.exitcode}")
+    if moment is None:
+        process.join()
+        if process.exitcode != 0:
+            sys.exit(f"{folder}: training ended with {process.exitcode}")
+        return
+    begun = step_begun = time.monotonic()
+    steps, seconds = 0, 0.0
+    while process.is_alive() and counter.value < int(moment):
+        time.sleep(0.001)
+        if counter.value != steps:
+            steps, now = counter.value, time.monotonic()
+            seconds, step_begun = now - step_begun, now
+    # Somewhere within the next step, or within the checkpoint behind it.
+    time.sleep((moment % 1) * (seconds or time.monotonic() - begun))
     process.kill()
     process.join()
-    return time.monotonic() - begun
 
 
 def compare(reference: Path, other: Path) -> float:
@@ -148,33 +165,40 @@ def main() -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["model.training.trainer"])
     generator = np.random.default_rng(options.seed)
-    differences, steps, stopped = [], [], 0
+    total = CONFIG.epochs * CONFIG.steps_per_epoch
+    differences: list[float] = []
+    steps: list[int] = []
     with tempfile.TemporaryDirectory() as root:
         reference = Path(root) / "reference"
-        length = run_until(processes, reference, None)
+        run_until(processes, reference, None)
         for number in range(options.kills):
             folder = Path(root) / f"killed-{number}"
-            run_until(processes, folder, float(generator.uniform(0, length)))
+            run_until(processes, folder, float(generator.uniform(0, total)))
             steps.append(reached(folder))
-            stopped += steps[-1] < CONFIG.epochs * CONFIG.steps_per_epoch
             run_until(processes, folder, None)
             differences.append(compare(reference, folder))
             print(f"killed near step {steps[-1]}: difference {differences[-1]}", file=sys.stderr)
-    result = {
-        "trials": options.kills,
+            if options.out:
+                options.out.write_text(page(summary(steps, differences)))
+    result = summary(steps, differences)
+    print(json.dumps(result, indent=2))
+    if not result["pass"]:
+        sys.exit(1)
+
+
+def summary(steps: list[int], differences: list[float]) -> dict[str, Any]:
+    """Put together what the trials so far gave."""
+    total = CONFIG.epochs * CONFIG.steps_per_epoch
+    return {
+        "trials": len(steps),
         "signal": signal.SIGKILL.name,
-        "killed_before_the_end": stopped,
+        "killed_before_the_end": sum(step < total for step in steps),
         "last_checkpoints_at_step": sorted(steps),
-        "steps": CONFIG.epochs * CONFIG.steps_per_epoch,
+        "steps": total,
         "bit_equal": sum(difference == 0 for difference in differences),
         "max_difference": max(differences),
         "pass": all(difference == 0 for difference in differences),
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(page(result))
-    if not result["pass"]:
-        sys.exit(1)
 
 
 def page(result: dict[str, Any]) -> str:
@@ -186,7 +210,7 @@ Written by `python bench/training_resume.py --out docs/results/resume.md`.
 A small network (lesions and class; batch normalisation, dropout, augmentation, cosine schedule,
 weight decay, clipping, averaged weights) was trained for {result["steps"]} steps with a
 checkpoint every {CONFIG.checkpoint_steps} steps and after each epoch. Further runs were stopped
-with {result["signal"]} at moments drawn evenly over the length of a run, then resumed. Compared
+with {result["signal"]} at moments drawn evenly over these steps, then resumed. Compared
 with the unbroken run, bit by bit: weights, batch statistics, optimizer, averaged weights, dropout's
 seeds, best weights, and the figures of each epoch.
 

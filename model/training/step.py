@@ -73,7 +73,8 @@ class TrainingStep:
         self.averaged = build(config.network, initialise=False)
         for mean, weight in zip(self.averaged.weights, self.network.weights, strict=True):
             mean.assign(weight)
-        self._run = tf.function(self._on_all_devices)
+        # No branch of a step hangs on a tensor, so its code need not be rewritten before tracing.
+        self._run = tf.function(self._on_all_devices, autograph=False)
 
     @property
     def variables(self) -> list[Any]:
