@@ -200,11 +200,14 @@ def order(results: Mapping[str, RunResult], figure: str) -> str:
     ]
     apart = [pair for pair in pairs if _apart(pair[0][2], pair[1][2])]
     best = max(told, key=lambda row: row[2].value)
+    chance = sum(row[2].low is not None and row[2].low <= 0.5 for row in told)
+    by_chance = f" {chance} of {len(told)} intervals reach down to 0.5, which is guessing."
     return (
         f"{_HEADING[figure]}: {len(same)} of {len(pairs)} pairs of rows stand in the paper's "
         f"order, where chance would give about {len(pairs) / 2:g}. In {len(apart)} of them the two "
         f"intervals do not overlap, and {len([p for p in apart if p in same])} of those "
-        f"agree with the paper. Highest here: {best[0]} ({_cell(best[2])})."
+        f"agree with the paper. Highest here: {best[0]}, "
+        f"{_cell(best[2])}.{by_chance if figure == 'auc' else ''}"
     )
 
 
