@@ -278,10 +278,15 @@ def examine_model(settings: Settings) -> Iterator[Check]:
 
 def _pick_ups(settings: Settings, choice: Choice) -> Iterator[Check]:
     """Tell whether the workers screen with the version in use; a pinned one never changes."""
+    from sqlalchemy.exc import OperationalError
+
     from worker.bootstrap import model_pick_ups
 
     part = "model pick-up"
-    told = model_pick_ups(settings)
+    try:
+        told = model_pick_ups(settings)
+    except OperationalError:
+        return  # The database's own check tells of it.
     if choice.origin is Origin.PINNED:
         if told and told.promoted not in {"", choice.entry.title}:
             message = f"{told.promoted} was promoted, but the pinned {choice.entry.title} screens"

@@ -53,7 +53,8 @@ def test_a_healthy_installation_has_no_fault(healthy):
     assert code == 0
     assert checks["broker"]["level"] == "ok"
     assert checks["database"]["level"] == "ok"
-    assert checks["model"]["message"].endswith("verified")
+    assert "verified, the newest shipped one" in checks["model"]["message"]
+    assert checks["model pick-up"]["level"] == "ok"
     assert checks["destination DEMO_PACS"]["message"] == "answers"
     assert checks["workers"]["message"] == "no screening waits; none was claimed"
 

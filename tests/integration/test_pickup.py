@@ -212,3 +212,12 @@ def test_the_doctor_warns_of_a_failed_pick_up_and_of_a_pin(database, registry, t
     model, pick_up = examined(database, tmp_path, model=pinned)
     assert "pinned by LUNGWATCH_MODEL" in model.message
     assert (pick_up.level, "tiny-2.0.0 was promoted" in pick_up.message) == (Level.WARN, True)
+
+
+def test_a_pinned_version_is_examined_without_the_database_an_unpinned_one_is_not(tmp_path):
+    away = {"data_dir": tmp_path, "database_url": "postgresql+psycopg://a:b@127.0.0.1:1/a"}
+    (model, *others) = examine_model(load_settings(model=Registry().get().title, **away))
+    assert model.level is Level.OK
+    assert [check.part for check in others] == ["model caution"]
+    (model,) = examine_model(load_settings(**away))
+    assert (model.level, "does not say" in model.message) == (Level.FAIL, True)
