@@ -2,16 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 
+import numpy as np
 import pytest
 from support.command import environment, lungwatch
 from support.retraining_site import RetrainingSite
 from support.system import wait_until
 
+from model.config import TrainingConfig
+from model.data.dataset import Sample, load_samples
 from model.data.fingerprints import patient_fingerprint, read_fingerprints
 from model.data.manifest import LabelOrigin, ManifestRow, Split, read_manifest, write_manifest
 from model.errors import DatasetError, RegistryError, TrainingError
@@ -19,10 +24,12 @@ from model.registry import TRAINING_DATA_FILE, read_entry
 from worker import learning
 from worker.db import training_runs
 from worker.lifecycle import ModelState, TrainingState
+from worker.retraining.config import retraining_config
 from worker.retraining.data import MANIFEST, collect
 from worker.retraining.request import RetrainingRequest
 from worker.retraining.run import Retraining
 from worker.training_job import TrainingJob
+from worker.training_slices import read_training_slice
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,14 @@ def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tm
     assert {row.source for row in manifest.rows} == {"drawn", "reviewed"}
     assert all(row.split is not Split.TEST for row in manifest.rows)
     seen = read_fingerprints(candidate.folder / TRAINING_DATA_FILE)
+    samples = load_samples(out / MANIFEST, 32, read_training_slice)
+    learned = Counter(
+        (each.covid, each.mask is not None) for each in samples if each.source == "reviewed"
+    )
+    assert learned[True, True] > 0 < learned[True, False], "lesions, and a class without them"
+    assert learned[None, True] > 0 < learned[False, True], (
+        "slices without lesions, and cleared ones"
+    )
     own = [row.patient for row in manifest.rows if row.source == "reviewed"]
     assert {patient_fingerprint(name) for name in own} <= seen.patients
     before_it = read_fingerprints(before.folder / TRAINING_DATA_FILE)
@@ -266,3 +281,41 @@ def test_what_is_wrong_is_said_before_hours_of_training(site, tmp_path):
     done = lungwatch("retrain", "--out", os.devnull + "/run", "--queue", **given)
     assert done.code == 3
     assert "LUNGWATCH_MODEL_DIR" in done.stderr
+
+
+def test_settings_are_those_of_the_version_made_gentle(site, tmp_path):
+    folder = tmp_path / "tiny-1.0.0"
+    shutil.copytree(site.settings.model_dir / "tiny-1.0.0", folder)
+    shares = (("drawn/covid", 0.5), ("drawn/non-covid", 0.3), ("elsewhere/covid", 0.2))
+    trained = TrainingConfig(learning_rate=1e-3, source_shares=shares, weight_decay=0.01)
+    (folder / "training.json").write_text(trained.to_json())
+    kinds = [("drawn", True), ("drawn", False), *[("reviewed", True)] * 3, ("reviewed", None)]
+    image = np.zeros((32, 32), np.float32)
+    samples = [
+        Sample(str(number), source, Split.TRAIN, str(number), covid, image)
+        for number, (source, covid) in enumerate(kinds)
+    ]
+    asked = RetrainingRequest(str(tmp_path / "run"), reviewed_share=0.2)
+    config = retraining_config(asked, read_entry(folder), samples)
+    assert (config.epochs, config.patience, config.weight_decay) == (20, 6, 0.01)
+    assert config.learning_rate == pytest.approx(3e-4)
+    assert config.network == read_entry(folder).manifest.network
+    assert config.checkpoint_steps > 0
+    assert dict(config.source_shares) == pytest.approx(
+        {
+            "drawn/covid": 0.5,
+            "drawn/non-covid": 0.3,
+            "reviewed/covid": 0.15,
+            "reviewed/unknown": 0.05,
+        }
+    )
+    mine = tmp_path / "mine.json"
+    mine.write_text(TrainingConfig(learning_rate=0.5, epochs=7, batch_size=3).to_json())
+    config = retraining_config(
+        RetrainingRequest(str(tmp_path / "run"), config=str(mine), patience=2),
+        read_entry(folder),
+        samples,
+    )
+    assert (config.learning_rate, config.epochs, config.patience) == (0.5, 7, 2)
+    assert config.network == read_entry(folder).manifest.network
+    assert config.source_shares == ()

@@ -7,26 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from support.installation import Installation
 from support.networks import draw_manifest, write_version
-from support.small_ct import write_small_ct
+from support.small_ct import small_phantom, write_small_ct
 from support.stated import SMALL, StatedPredictor, draw
-from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 
 from worker import bootstrap, learning
-from worker.db.tables import Study
+from worker.db import model_versions
+from worker.db.tables import Promotion, Study
 from worker.judgement import RejectReason
+from worker.lifecycle import PromotionAction
 from worker.reviews import Reviewer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MASK = predict(tiny_series(), TINY_LESIONS).lesion_mask.labels > 0
+    from model.registry import RegistryEntry
+
 READER = Reviewer("Dr. Roe")
 
 
 class RetrainingSite:
     """Five reviewed studies of patients 1 to 5, a base manifest and a locked test set.
 
-    The network in use is tiny, promoted against the gate's advice, as its weights are random.
+    The network in use is tiny, and its weights are random.
     """
 
     def __init__(self, folder: Path, **settings: object) -> None:
@@ -34,7 +36,7 @@ class RetrainingSite:
         self.base = draw_manifest(folder / "base" / "base.csv", split=None, count=10, patient="b")
         self.test = draw_manifest(folder / "test" / "test.csv", count=10, patient="t")
         models = folder / "models"
-        write_version(models, "1.0.0", trained_on=self.base)
+        tiny = write_version(models, "1.0.0", trained_on=self.base)
         self.given = {
             "data_dir": folder / "site" / "data",
             "model_dir": models,
@@ -46,13 +48,32 @@ class RetrainingSite:
         self.installation = Installation(folder / "site" / "data", **own)
         self.settings, self.database = self.installation.settings, self.installation.database
         self.promotions = bootstrap.promotions(self.settings, self.database)
-        self.promotions.promote("tiny-1.0.0", lambda *_: None, "the test begins with it")
+        self._put_into_use(tiny)
+
+    def _put_into_use(self, entry: RegistryEntry) -> None:
+        """Record a promotion that nobody measured: the gate has tests of its own."""
+        before = self.promotions.in_use()
+        with self.database.transaction() as session:
+            new, old = (
+                model_versions.register(session, each.model_version, each.manifest_sha256)
+                for each in (entry, before)
+            )
+            promotion = Promotion(
+                action=PromotionAction.PROMOTED,
+                model_version_id=new.id,
+                previous_id=old.id,
+                who="test",
+                reason="the test begins with it",
+                overridden=True,
+            )
+            model_versions.record(session, promotion, 0)
 
     def review(self, numbers: str = "12345") -> None:
         """Screen and review: accepted, cleared, corrected, class alone, unusable; or only "1"."""
         installation, files = self.installation, {}
+        volume, lesions = small_phantom()
         for number in numbers:
-            files[number] = write_small_ct(self.folder / f"ct-{number}", number)
+            files[number] = write_small_ct(self.folder / f"ct-{number}", number, volume)
             installation.receive(files[number])
             installation.screen(StatedPredictor())
         with self.database.transaction() as session:
@@ -62,9 +83,9 @@ class RetrainingSite:
         desk.accept("1", READER)
         if numbers == "1":
             return
-        empty = draw(self.folder / "empty.dcm", files["2"], np.zeros_like(MASK))
+        empty = draw(self.folder / "empty.dcm", files["2"], np.zeros_like(lesions))
         desk.correct("2", empty, READER)
-        corrected = draw(self.folder / "seg.dcm", files["3"], np.roll(MASK, 2, axis=1))
+        corrected = draw(self.folder / "seg.dcm", files["3"], lesions)
         desk.correct("3", corrected, READER)
         desk.reject("4", RejectReason.WRONG_LESIONS, READER)
         desk.reject("5", RejectReason.UNUSABLE, READER)

@@ -16,6 +16,7 @@ from model.release import Identity, ReleaseOptions, release_run
 from model.training.trainer import Trainer
 from worker.retraining.config import retraining_config
 from worker.retraining.data import MANIFEST, collect
+from worker.reviewed_data import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -213,7 +214,18 @@ class Retraining:
         )
         if any(sample.label_origin is not LabelOrigin.HUMAN for sample in samples):
             raise TrainingError(f"{self._folder / MANIFEST} holds pseudo-labels")
+        self._require_reviewed(samples)
         return samples
+
+    def _require_reviewed(self, samples: Sequence[Sample]) -> None:
+        """Refuse to call a run a retraining in which no reviewed study has a slice to teach."""
+        rows = read_manifest(self._folder / MANIFEST).rows
+        reviewed = {row.path for row in rows if row.source == SOURCE}
+        silent = reviewed - {sample.path.rpartition("#")[0] for sample in samples}
+        if silent == reviewed:
+            raise TrainingError("none of the reviewed studies has a slice that shows lung")
+        if silent:
+            self._report(f"{len(silent)} reviewed studies have no slice that shows lung", None)
 
     def _train(self, current: RegistryEntry, samples: Sequence[Sample]) -> None:
         config = retraining_config(self._request, current, samples)
