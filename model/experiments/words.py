@@ -49,8 +49,8 @@ the rest; see `model/baselines/four_class_cnn.py`.""",
 AFTER = {
     Table.TABLE2: """\
 The steps are few: one thread of a busy machine, minutes a row instead of an hour. The rows are
-caught while they learn, and the order may be mostly that of learning speed: a network with fewer tasks
-spends all of a short run on the one it is measured by.
+caught while they learn, and the order may be mostly that of learning speed: a network with fewer
+tasks spends all of a short run on the one it is measured by.
 
 Rows whose intervals overlap are not told apart: one seed, one split, a dozen slices with masks and
 about a hundred figures. An order read off such a table is no evidence for the paper's claim that
