@@ -72,10 +72,12 @@ class RetrainingSite:
         """Screen and review: accepted, cleared, corrected, class alone, unusable; or only "1"."""
         installation, files = self.installation, {}
         volume, lesions = small_phantom()
+        tiny = bootstrap.load_predictor(self.settings)
         for number in numbers:
             files[number] = write_small_ct(self.folder / f"ct-{number}", number, volume)
             installation.receive(files[number])
-            installation.screen(StatedPredictor())
+            # What the tiny network finds is anything; where a label is counted on, it is stated.
+            installation.screen(tiny if number in "15" else StatedPredictor())
         with self.database.transaction() as session:
             for study in session.query(Study):
                 study.patient_id = f"patient {study.id}"
