@@ -207,8 +207,20 @@ def order(results: Mapping[str, RunResult], figure: str) -> str:
         f"order, where chance would give about {len(pairs) / 2:g}. In {len(apart)} of them the two "
         f"intervals do not overlap, and {len([p for p in apart if p in same])} of those "
         f"agree with the paper. Highest here: {best[0]}, "
-        f"{_cell(best[2])}.{by_chance if figure == 'auc' else ''}"
+        f"{_cell(best[2])}.{by_chance if figure == 'auc' else ''}{_against(apart, same)}"
     )
+
+
+_Row = tuple[str, float, "MeasuredFigure"]
+
+
+def _against(apart: list[tuple[_Row, _Row]], same: list[tuple[_Row, _Row]]) -> str:
+    """Name the pairs that stand the other way round than in the paper, beyond their intervals."""
+    turned = [sorted(pair, key=lambda row: -row[2].value) for pair in apart if pair not in same]
+    if not turned:
+        return ""
+    told = "; ".join(f"{high[0]} above {low[0]}" for high, low in turned)
+    return f" Against the paper's order beyond the intervals: {told}."
 
 
 def _apart(one: MeasuredFigure, other: MeasuredFigure) -> bool:

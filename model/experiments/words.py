@@ -53,8 +53,9 @@ caught while they learn, and the order may be mostly that of learning speed: a n
 tasks spends all of a short run on the one it is measured by.
 
 Rows whose intervals overlap are not told apart: one seed, one split, a dozen slices with masks and
-about a hundred figures. An order read off such a table is no evidence for the paper's claim that
-the tasks help each other, and none against it.""",
+about a hundred figures. Where intervals do part, they say how the rows stand after so few steps,
+not how they would end. So the table neither supports the paper's claim that the tasks help each
+other nor refutes it; what it shows against the claim is said above.""",
     Table.BASELINES: """\
 A budget this short says which systems learn quickly from random weights, not which are good. It is
 no ranking. With `--steps` and ImageNet weights the same commands give each its due.""",
