@@ -201,7 +201,12 @@ def test_says_how_far_the_order_agrees_and_how_sure_that_is():
     told = order(results, "dice")
     assert "2 of 3 pairs of rows stand in the paper's order" in told
     assert "In 2 of them the two intervals do not overlap, and 2 of those agree" in told
+    assert "Against the paper" not in told
     assert order(results, "auc") == ""
+    turned = results | {"unet_256": _result("unet_256", dice=0.9)}
+    assert "Against the paper's order beyond the intervals: U-Net 256 x 256 above T2 & T3." in (
+        order(turned, "dice")
+    )
 
 
 def test_collects_finished_runs_with_the_epochs_of_each_stage(tmp_path):
