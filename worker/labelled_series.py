@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,60 @@ if TYPE_CHECKING:
     from model.evaluation.subject import Subject
 
 LABEL_COLUMN = "infected"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLabels:
+    """A file that says which slices of a series are infected.
+
+    Attributes
+    ----------
+    path
+        CSV with a column ``infected`` (1 or 0) and one row for each slice, in the order of
+        SliceLocation (0020,1041).
+    descending
+        Whether the rows begin with the highest SliceLocation instead of the lowest.
+    """
+
+    path: Path
+    descending: bool = False
+
+    def of(self, series: CtSeries) -> NDArray[np.bool_]:
+        """Return the labels in the order of a series' volume.
+
+        Raises
+        ------
+        DatasetError
+            If the file cannot be read, or does not fit the series.
+        """
+        values = self._values()
+        if len(values) != len(series.sources):
+            raise DatasetError(
+                f"{self.path}: {len(values)} labels, but the series has {len(series.sources)} "
+                "slices"
+            )
+        try:
+            locations = [float(source.SliceLocation) for source in series.sources]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{self.path}: the labels are in the order of SliceLocation, which the series lacks"
+            ) from error
+        labels = np.empty(len(values), bool)
+        order = np.argsort(locations)
+        labels[order[::-1] if self.descending else order] = [value == "1" for value in values]
+        return labels
+
+    def _values(self) -> list[str]:
+        try:
+            with self.path.open(newline="") as file:
+                values = [row[LABEL_COLUMN] for row in csv.DictReader(file)]
+        except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(
+                f"{self.path}: no slice labels, which are CSV with a column {LABEL_COLUMN}: {error}"
+            ) from error
+        if not set(values) <= {"0", "1"}:
+            raise DatasetError(f"{self.path}: the column {LABEL_COLUMN} may hold 0 and 1 only")
+        return values
 
 
 def series_predictor(subject: Subject, decision: StudyDecision | None = None) -> Predictor:
@@ -64,7 +119,7 @@ def series_predictor(subject: Subject, decision: StudyDecision | None = None) ->
 def look_at_series(
     predictor: Predictor,
     folder: Path,
-    labels: Path | None = None,
+    labels: SliceLabels | None = None,
     report: Callable[[str, float], None] | None = None,
 ) -> SeriesEvaluation:
     """Screen the series in a folder, and compare its slices with their labels.
@@ -76,7 +131,7 @@ def look_at_series(
     folder
         Holds the instances of one CT series, also in folders of its own.
     labels
-        See `slice_labels`.
+        Which of its slices are infected.
     report
         Called with a stage and its finished share.
 
@@ -95,49 +150,9 @@ def look_at_series(
         series = read_ct_series(files)
     except RefusedError as error:
         raise DatasetError(f"{folder}: no CT series that can be screened: {error}") from error
-    infected = None if labels is None else slice_labels(labels, series)
+    infected = None if labels is None else labels.of(series)
     prediction = predictor.predict(series.volume, report)
     evaluation = evaluate_series(folder.resolve().name, series.volume, prediction, infected)
-    if infected is not None and not evaluation.all_slices:
-        raise DatasetError(f"{labels}: all slices are of one class: there is nothing to order")
+    if labels is not None and not evaluation.all_slices:
+        raise DatasetError(f"{labels.path}: all slices are of one class: there is nothing to order")
     return evaluation
-
-
-def slice_labels(path: Path, series: CtSeries) -> NDArray[np.bool_]:
-    """Bring slice labels, which are in the order of SliceLocation, into the volume's order.
-
-    Parameters
-    ----------
-    path
-        CSV with a column ``infected`` (1 or 0) and one row for each slice, in the order of
-        ascending SliceLocation (0020,1041), as COVID-CT-MD publishes them.
-    series
-        The series.
-
-    Raises
-    ------
-    DatasetError
-        If the file cannot be read, or does not fit the series.
-    """
-    try:
-        with path.open(newline="") as file:
-            values = [row[LABEL_COLUMN] for row in csv.DictReader(file)]
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path}: no slice labels, which are CSV with a column {LABEL_COLUMN}: {error}"
-        ) from error
-    if not set(values) <= {"0", "1"}:
-        raise DatasetError(f"{path}: the column {LABEL_COLUMN} may hold 0 and 1 only")
-    if len(values) != len(series.sources):
-        raise DatasetError(
-            f"{path}: {len(values)} labels, but the series has {len(series.sources)} slices"
-        )
-    try:
-        locations = [float(source.SliceLocation) for source in series.sources]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DatasetError(
-            f"{path}: the labels are in the order of SliceLocation, which the series lacks"
-        ) from error
-    labels = np.empty(len(values), bool)
-    labels[np.argsort(locations)] = [value == "1" for value in values]
-    return labels

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from model.evaluation.evaluation import Evaluation
     from model.evaluation.series import SeriesEvaluation
     from model.evaluation.subject import Evaluated, Subject
+    from worker.labelled_series import SliceLabels
 
     Report = Callable[[str, float | None], None]
 
@@ -30,7 +31,7 @@ class SplitChoice(StrEnum):
     ALL = "all"
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of a command
     model: Annotated[
         str,
         typer.Argument(
@@ -66,6 +67,13 @@ def evaluate(
             "in the order of SliceLocation.",
         ),
     ] = None,
+    labels_descending: Annotated[
+        bool,
+        typer.Option(
+            "--labels-descending",
+            help="The slice labels begin with the highest SliceLocation instead of the lowest.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure a network: every figure with its interval, by source and overall, as a report."""
@@ -82,12 +90,14 @@ def evaluate(
     from model.evaluation.subject import evaluation_without_images, find_subject
     from worker.bootstrap import registry
     from worker.cli.start import start_command
+    from worker.labelled_series import SliceLabels
 
     settings = start_command()
     subject = find_subject(model, lambda: registry(settings))
     with output.progress_bar("") as report:
         evaluated = None if data is None else _on_images(subject, data, split, report)
-        looked_at = _on_series(subject, evaluated, series or (), slice_labels, report)
+        labels = None if slice_labels is None else SliceLabels(slice_labels, labels_descending)
+        looked_at = _on_series(subject, evaluated, series or (), labels, report)
         evaluation = (
             evaluated.evaluation if evaluated is not None else evaluation_without_images(subject)
         )
@@ -140,7 +150,7 @@ def _on_series(
     subject: Subject,
     evaluated: Evaluated | None,
     folders: Sequence[Path],
-    labels: Path | None,
+    labels: SliceLabels | None,
     report: Report,
 ) -> tuple[SeriesEvaluation, ...]:
     if not folders:
