@@ -13,22 +13,9 @@ from support.study_rows import (
 )
 
 from worker.db import deliveries, events, schema, screenings, studies
-from worker.db.engine import Database
 from worker.db.tables import Delivery, Event, Screening, Series, Study
 from worker.errors import LeaseLostError, NotFoundError, TransitionError
 from worker.lifecycle import DeliveryState, ScreeningState, StudyEvent, StudyState
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'lungwatch.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_url")
-    database = Database(url)
-    schema.upgrade(database.engine)
-    yield database
-    database.close()
 
 
 def test_the_migrations_make_exactly_the_tables(database):

@@ -8,8 +8,7 @@ from support.command import environment, lungwatch
 from support.retraining_site import RetrainingSite
 
 from worker.app import SCREENING_QUEUE, TRAINING_QUEUE, make_app
-from worker.db import schema, training_runs
-from worker.db.engine import Database
+from worker.db import training_runs
 from worker.embedded.process import ServiceProcess
 from worker.errors import LeaseLostError, SettingsError, TransitionError
 from worker.lifecycle import TrainingState
@@ -17,18 +16,6 @@ from worker.settings import load_settings
 from worker.training_queue import training_environment
 
 REQUEST = {"out": "/runs/1"}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'lungwatch.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_url")
-    database = Database(url)
-    schema.upgrade(database.engine)
-    yield database
-    database.close()
 
 
 def test_a_run_is_claimed_once_and_again_when_its_trainer_was_lost(database):
