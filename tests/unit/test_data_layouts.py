@@ -4,13 +4,15 @@ import cv2
 import numpy as np
 import pytest
 from support.nifti import write_nifti
+from typer.testing import CliRunner
 
 from model.data.dataset import load_samples
 from model.data.layouts.covid_ct import read_covid_ct
 from model.data.layouts.development import read_development
 from model.data.layouts.hundred_slices import read_hundred_slices
-from model.data.manifest import Split, write_manifest
+from model.data.manifest import Split, read_manifest, write_manifest
 from model.errors import DatasetError
+from worker.cli.main import app
 
 
 def _draw(folder, *names, image=None):
@@ -117,6 +119,30 @@ def test_hundred_slices_as_volumes(tmp_path):
     samples = load_samples(tmp_path / "m.csv", 32)
     assert len(samples) == 3
     assert all(sample.hounsfield and sample.mask.any() for sample in samples)
+
+
+def test_two_layouts_are_merged_into_what_a_network_needs(published):
+    volumes = published / "volumes"
+    volumes.mkdir()
+    write_nifti(volumes / "tr_im.nii", np.zeros((4, 5, 2), np.int16))
+    write_nifti(volumes / "tr_mask.nii", np.zeros((4, 5, 2), np.uint8))
+    figures, lesions, both = (published / name for name in ("f.csv", "l.csv", "out/both.csv"))
+
+    def data(*arguments):
+        return CliRunner().invoke(app, ["data", *(str(each) for each in arguments)])
+
+    assert data("import", "covid-ct", published, "--out", figures).exit_code == 0
+    assert data("import", "hundred-slices", volumes, "--out", lesions).exit_code == 0
+    done = data("merge", figures, lesions, "--out", both)
+    assert done.exit_code == 0
+    assert "6 rows" in done.stderr
+    manifest = read_manifest(both)
+    assert {row.covid for row in manifest.rows} == {True, False}
+    assert all(manifest.file(row.path).is_file() for row in manifest.rows)
+    before = figures.read_bytes()
+    refused = data("merge", figures, lesions, "--out", figures)
+    assert "one of the manifests to merge" in str(refused.exception)
+    assert figures.read_bytes() == before
 
 
 @pytest.mark.parametrize(

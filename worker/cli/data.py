@@ -14,7 +14,7 @@ from worker.cli.options import JsonOption
 if TYPE_CHECKING:
     from model.data.check import Check
 
-data_app = typer.Typer(help="Import and check training data.", no_args_is_help=True)
+data_app = typer.Typer(help="Import, merge and check training data.", no_args_is_help=True)
 
 
 class LayoutName(StrEnum):
@@ -71,11 +71,30 @@ def import_(
     if covid is not None:
         rows = [replace(row, covid=covid if row.covid is None else row.covid) for row in rows]
     write_manifest(out, rows)
-    output.stderr().print(
-        f"{out}: {len(rows)} rows. Check them: lungwatch data check {out}",
-        markup=False,
-        highlight=False,
-    )
+    _written(out, len(rows))
+
+
+@data_app.command("merge")
+def merge_(
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(metavar="MANIFEST...", exists=True, dir_okay=False, help="Manifests (CSV)."),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Manifest to write (CSV).")],
+) -> None:
+    """Put manifests together: a network learns both classes and lesions from several data sets.
+
+    A file in two of them, or a patient in two splits, is refused by name.
+    """
+    from model.data.manifest import merge, read_manifest, write_manifest
+    from model.errors import DatasetError
+
+    if out.resolve() in {manifest.resolve() for manifest in manifests}:
+        raise DatasetError(f"--out: {out} is one of the manifests to merge; name another file")
+    rows = merge([read_manifest(manifest) for manifest in manifests], out.parent)
+    write_manifest(out, rows)
+    _written(out, len(rows))
 
 
 @data_app.command("check")
@@ -178,6 +197,15 @@ def _print(manifest: Path, found: Check) -> None:
         "Mend these before training."
         if found.failed
         else "No leak across splits, no unreadable file."
+    )
+
+
+def _written(out: Path, count: int) -> None:
+    output.stderr().print(
+        f"{out}: {count} rows. Check them: lungwatch data check {out}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
