@@ -85,7 +85,7 @@ def read_nifti(path: Path) -> NiftiVolume:
         return _parse(data)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (struct.error, ValueError, EOFError, zlib.error) as error:
+    except (struct.error, ValueError, OverflowError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: is no readable NIfTI-1 volume: {error}") from error
 
 

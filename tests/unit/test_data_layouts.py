@@ -1,5 +1,8 @@
 """Published layouts of data sets, drawn into folders, as manifest rows."""
 
+import math
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -152,6 +155,10 @@ def test_two_layouts_are_merged_into_what_a_network_needs(published):
         (lambda _: b"\0" * 400, "no readable NIfTI-1 volume: the header is not one"),
         (lambda data: data[:70] + b"\x80\0" + data[72:], "number type 128 is none of"),
         (lambda data: data[:40] + b"\4\0" + data[42:48] + b"\2\0" + data[50:], "not three"),
+        (
+            lambda data: data[:108] + struct.pack("<f", math.inf) + data[112:],
+            "no readable NIfTI-1 volume: cannot convert float infinity",
+        ),
     ],
 )
 def test_a_broken_volume_is_named(tmp_path, spoil, message):
