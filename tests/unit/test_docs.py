@@ -129,6 +129,12 @@ def test_readme_and_results_page_speak_of_the_shipped_network():
     assert "](docs/results/series.md)" in readme
 
 
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_retrained_version_in_prose_descends_from_the_shipped_one(page):
+    named = re.findall(r"model promote (lungwatch-\S+)", page.read_text())
+    assert set(named) <= {f"{Registry().get().title}.1"}
+
+
 def test_remarks_stay_for_the_weights_they_were_written_for():
     bench = runpy.run_path(str(ROOT / "bench" / "series_check.py"))
     page = (DOCS / "results" / "series.md").read_text()
