@@ -33,5 +33,9 @@ class ReviewError(WorkerError):
     """A review that cannot be recorded; the message says what it contradicts."""
 
 
+class ImagesGoneError(ReviewError):
+    """Images of a reviewed study that are no longer in the spool."""
+
+
 class PromotionError(WorkerError):
     """A model version that may not come into use; the message says why and what would let it."""

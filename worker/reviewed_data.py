@@ -17,7 +17,7 @@ from model.data.manifest import LabelOrigin, ManifestRow
 from model.errors import DatasetError
 from model.volume import CtVolume
 from worker.db import reviews
-from worker.errors import ReviewError
+from worker.errors import ImagesGoneError, ReviewError
 from worker.files import write_durably
 from worker.judgement import Label, Lesions
 from worker.reviews import screened_series
@@ -110,7 +110,7 @@ class ReviewedData:
         folder: Path,
         slices_per_study: int = SLICES_PER_STUDY,
         progress: Callable[[float], None] = lambda _: None,
-    ) -> tuple[ManifestRow, ...]:
+    ) -> tuple[tuple[ManifestRow, ...], tuple[LeftOut, ...]]:
         """Write studies as folders of slices without anything of the patient.
 
         Parameters
@@ -129,17 +129,24 @@ class ReviewedData:
         -------
         tuple of ManifestRow
             One for each study, paths relative to the folder; human labels throughout.
+        tuple of LeftOut
+            Studies whose images are neither in the spool any more nor in the folder.
 
         Raises
         ------
         ReviewError
             If the images or the reviewed lesions of a study are not what they were.
         """
-        rows = []
+        rows: list[ManifestRow] = []
+        left: list[LeftOut] = []
         for done, study in enumerate(studies, start=1):
-            rows.append(self._export(study, folder, slices_per_study))
+            try:
+                rows.append(self._export(study, folder, slices_per_study))
+            except ImagesGoneError:
+                # An archive that tidied up must not keep the other studies from teaching.
+                left.append(LeftOut(study.study_id, "its images are no longer in the spool"))
             progress(done / len(studies))
-        return tuple(rows)
+        return tuple(rows), tuple(left)
 
     def _study(self, review: Review, label: Label) -> ReviewedStudy:
         study = review.study

@@ -12,7 +12,7 @@ from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reader import read_ct_series
 from worker.db import reviews, studies
 from worker.db.tables import Screening
-from worker.errors import ReviewError
+from worker.errors import ImagesGoneError, ReviewError
 from worker.files import write_durably
 from worker.judgement import (
     Label,
@@ -229,7 +229,7 @@ def screened_series(session: Session, screening: Screening, spool_dir: Path) -> 
 
     Raises
     ------
-    ReviewError
+    ImagesGoneError
         If its files are no longer there.
     RefusedError
         If it cannot be read any more.
@@ -239,7 +239,7 @@ def screened_series(session: Session, screening: Screening, spool_dir: Path) -> 
     try:
         return read_ct_series([spool_dir / instance.path for instance in instances], uid)
     except FileNotFoundError as error:
-        raise ReviewError(
+        raise ImagesGoneError(
             f"images of study {screening.study_id} are no longer in the spool: send it again"
         ) from error
 

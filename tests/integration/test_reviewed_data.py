@@ -54,7 +54,8 @@ def test_each_review_becomes_its_row(site, tmp_path):
     data = learning.reviewed_data(site.settings, site.database)
     studies, left = data.collect()
     assert [(each.study_id, each.why) for each in left] == [(5, "rejected as unusable")]
-    rows = data.export(studies, tmp_path / "out")
+    rows, gone = data.export(studies, tmp_path / "out")
+    assert gone == ()
     assert [row.covid for row in rows] == [True, False, True, True]
     assert [bool(row.mask) for row in rows] == [True, True, True, False]
     assert {row.source for row in rows} == {"reviewed"}
@@ -70,7 +71,7 @@ def test_each_review_becomes_its_row(site, tmp_path):
 
 def test_nothing_of_the_patient_leaves(site, tmp_path):
     data = learning.reviewed_data(site.settings, site.database)
-    rows = data.export(data.collect()[0], tmp_path / "out")
+    rows, _ = data.export(data.collect()[0], tmp_path / "out")
     with site.database.reading() as session:
         secrets = {s.patient_id for s in session.query(Study)} | {
             s.study_instance_uid for s in session.query(Study)
@@ -91,8 +92,9 @@ def test_nothing_of_the_patient_leaves(site, tmp_path):
 def test_writing_again_gives_the_same_bytes_and_keeps_what_is_there(site, tmp_path):
     data = learning.reviewed_data(site.settings, site.database)
     studies, _ = data.collect()
-    rows = data.export(studies, tmp_path / "one")
-    again = learning.reviewed_data(site.settings, site.database).export(studies, tmp_path / "two")
+    rows, _ = data.export(studies, tmp_path / "one")
+    data = learning.reviewed_data(site.settings, site.database)
+    again, _ = data.export(studies, tmp_path / "two")
     assert rows == again
     first, second = (
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*.dcm")}
@@ -107,7 +109,7 @@ def test_writing_again_gives_the_same_bytes_and_keeps_what_is_there(site, tmp_pa
 
 def test_long_series_are_thinned_out_with_their_lesions(site, tmp_path):
     data = learning.reviewed_data(site.settings, site.database)
-    (row, *_) = data.export(data.collect()[0], tmp_path / "out", slices_per_study=5)
+    (row, *_), _ = data.export(data.collect()[0], tmp_path / "out", slices_per_study=5)
     series = read_ct_series(sorted((tmp_path / "out" / row.path).glob("*.dcm")))
     whole = tiny_series().volume
     assert np.array_equal(series.volume.hounsfield, whole.hounsfield[::3])
@@ -133,6 +135,36 @@ def test_a_study_whose_files_or_images_changed_teaches_nothing(tmp_path):
     studies, left = data.collect()
     assert studies == ()
     assert [(each.study_id, each.why) for each in left] == [(1, "images came after its review")]
+    site.database.close()
+
+
+def test_a_study_whose_images_are_gone_is_left_out_and_the_others_teach(tmp_path):
+    site, _ = screened(tmp_path, study="1")
+    site.receive(write_small_ct(tmp_path / "ct-2", "2"))
+    site.screen(StatedPredictor())
+    for number in "12":
+        learning.review_desk(site.settings).accept(number, READER)
+    data = learning.reviewed_data(site.settings, site.database)
+    studies, _ = data.collect()
+    with site.database.reading() as session:
+        series = [study.screenings[-1].series_instance_uid for study in session.query(Study)]
+    before, _ = data.export(studies, tmp_path / "before")
+    for path in site.settings.spool_dir.rglob("*.dcm"):
+        if dcmread(path).SeriesInstanceUID == series[0]:
+            path.unlink()
+    rows, left = data.export(studies, tmp_path / "out")
+    assert rows == before[1:]
+    assert [(each.study_id, each.why) for each in left] == [
+        (1, "its images are no longer in the spool")
+    ]
+    again, left = data.export(studies, tmp_path / "before")
+    assert (again, left) == (before, ()), "what was written when they were there is kept"
+    given = {"data_dir": site.settings.data_dir, **SMALL}
+    out = tmp_path / "command"
+    done = lungwatch("studies", "export-reviewed", "--out", out, "--json", **given)
+    assert done.code == 0, done.stderr
+    assert done.json["studies"] == 1
+    assert done.json["left_out"] == [{"study": 1, "why": "its images are no longer in the spool"}]
     site.database.close()
 
 

@@ -33,16 +33,19 @@ def export_reviewed(
     settings = start_command()
     data = reviewed_data(settings, open_database(settings))
     studies, left_out = data.collect()
-    if not studies:
-        raise DatasetError(
-            "no reviewed study teaches anything yet: review some with `lungwatch studies review`"
-        )
     with output.progress_bar("writing the reviewed studies") as report:
-        rows = data.export(
+        rows, gone = data.export(
             studies,
             out,
             slices_per_study,
             lambda done: report("writing the reviewed studies", done),
+        )
+    left_out += gone
+    if not rows:
+        why = "; ".join(f"study {each.study_id}: {each.why}" for each in left_out)
+        raise DatasetError(
+            f"no reviewed study teaches anything{f' ({why})' if why else ' yet'}: review some with "
+            "`lungwatch studies review`"
         )
     write_manifest(out / "MANIFEST.csv", rows)
     document = {

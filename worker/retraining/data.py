@@ -53,7 +53,8 @@ def collect(
 ) -> Collected:
     """Export the reviewed studies and merge them with the base data, into the run folder.
 
-    Reviewed studies of patients in the locked test set are left out. Rows of the split test teach
+    Reviewed studies of patients in the locked test set, and those whose images are gone, are left
+    out. Rows of the split test teach
     nothing and stay behind. Labels are a person's throughout.
 
     Raises
@@ -71,16 +72,19 @@ def collect(
     hidden = [study for study in taken if locked is not None and _is_patient_of(study, locked)]
     left_out += tuple(LeftOut(s.study_id, "its patient is in the locked test set") for s in hidden)
     studies = tuple(study for study in taken if study not in hidden)
-    if not studies:
-        why = "; ".join(f"study {each.study_id}: {each.why}" for each in left_out)
-        raise TrainingError(_NOTHING_REVIEWED.format(why=f" ({why})" if why else ""))
     folder = request.folder / REVIEWED
-    rows = reviewed.export(
+    rows, gone = reviewed.export(
         studies,
         folder,
         request.slices_per_study,
         lambda done: report("writing the reviewed studies", done),
     )
+    left_out += gone
+    if not rows:
+        why = "; ".join(f"study {each.study_id}: {each.why}" for each in left_out)
+        raise TrainingError(_NOTHING_REVIEWED.format(why=f" ({why})" if why else ""))
+    without = {each.study_id for each in gone}
+    studies = tuple(study for study in studies if study.study_id not in without)
     write_manifest(folder / MANIFEST, rows)
     report("merging the data", None)
     path = request.folder / MANIFEST
