@@ -14,13 +14,14 @@ from model.pooling import Calibration, Pooling
 from model.prediction import ModelVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SHIPPED_ROOT = Path(__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 CARD_FILE = "MODEL_CARD.md"
 TRAINING_DATA_FILE = "training_data.json"
+_WAY_OUT = "remove or reinstall this folder"
 NOT_EVALUATED = "Not evaluated on whole studies."
 
 
@@ -90,6 +91,9 @@ class Manifest:
         """
         try:
             values: dict[str, Any] = json.loads(text)
+            for name in ("name", "version", "sha256", "licence", "data", "caution"):
+                if not isinstance(values.get(name, ""), str):
+                    raise TypeError(f"{name} is no text")  # noqa: TRY301 - one way to refuse it
             return cls(
                 **values
                 | {
@@ -98,7 +102,7 @@ class Manifest:
                     "pooling": Pooling(**values["pooling"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
             raise RegistryError(f"manifest does not fit: {error}") from error
 
 
@@ -153,6 +157,22 @@ class RegistryEntry:
         return path
 
 
+@dataclass(frozen=True)
+class DamagedVersion:
+    """A version folder whose manifest cannot be read.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    problem
+        What is wrong with its manifest, and the way out.
+    """
+
+    folder: Path
+    problem: str
+
+
 class Registry:
     """Every version below some roots; the shipped ones come first.
 
@@ -168,16 +188,24 @@ class Registry:
         self.roots = (shipped, *roots)
 
     def list(self) -> tuple[RegistryEntry, ...]:
-        """Return every version, by root, name and version.
+        """Return every version that can be read, by root, name and version.
 
-        Raises
-        ------
-        RegistryError
-            If a manifest cannot be read; the message names it.
+        One damaged folder takes no other version with it; `damaged` tells those left out.
         """
-        # A release that was cut off leaves a folder whose name starts with a dot.
-        found = (sorted(root.glob(f"[!.]*/{MANIFEST_FILE}")) for root in self.roots)
-        return tuple(read_entry(path.parent) for paths in found for path in paths)
+        return tuple(each for each in self._scan() if isinstance(each, RegistryEntry))
+
+    def damaged(self) -> tuple[DamagedVersion, ...]:
+        """Return the version folders whose manifest cannot be read."""
+        return tuple(each for each in self._scan() if isinstance(each, DamagedVersion))
+
+    def _scan(self) -> Iterator[RegistryEntry | DamagedVersion]:
+        for root in self.roots:
+            # A release that was cut off leaves a folder whose name starts with a dot.
+            for path in sorted(root.glob(f"[!.]*/{MANIFEST_FILE}")):
+                try:
+                    yield read_entry(path.parent)
+                except RegistryError as error:
+                    yield DamagedVersion(path.parent, f"{error}; {_WAY_OUT}")
 
     def get(self, which: str = "") -> RegistryEntry:
         """Return the version with this name-version, name or beginning of a SHA-256.
@@ -190,7 +218,7 @@ class Registry:
         Raises
         ------
         RegistryError
-            If there is none, or several of different weights.
+            If there is none, or several of different weights; the message names damaged folders.
         """
         entries = self.list()
         found = [entry for entry in entries if entry.title == which]
@@ -201,7 +229,10 @@ class Registry:
             found = [entry for entry in entries if entry.manifest.sha256.startswith(which)]
         if not found:
             known = ", ".join(entry.title for entry in entries) or "none"
-            raise RegistryError(f"no model {which or 'at all'} in the registry; it has {known}")
+            damaged = "".join(f"; damaged: {each.problem}" for each in self.damaged())
+            raise RegistryError(
+                f"no model {which or 'at all'} in the registry; it has {known}{damaged}"
+            )
         if len({entry.manifest.sha256 for entry in found}) > 1:
             folders = ", ".join(str(entry.folder) for entry in found)
             raise RegistryError(f"{which} is ambiguous: {folders}; name it by its sha256")
@@ -223,12 +254,20 @@ class Registry:
 
 
 def read_entry(folder: Path) -> RegistryEntry:
-    """Read one version folder; see `Registry.list`."""
+    """Read one version folder.
+
+    Raises
+    ------
+    RegistryError
+        If its manifest cannot be read; the message names it.
+    """
     path = folder / MANIFEST_FILE
     try:
-        return RegistryEntry(Manifest.from_json(path.read_text()), folder)
+        return RegistryEntry(Manifest.from_json(path.read_text("utf-8")), folder)
     except OSError as error:
         raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RegistryError(f"{path}: cannot be read: it is not UTF-8") from error
     except RegistryError as error:
         raise RegistryError(f"{path}: {error}") from error
 

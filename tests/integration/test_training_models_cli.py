@@ -63,3 +63,16 @@ def test_help_names_the_commands_of_the_data_scientist():
     done = lungwatch("model", "--help")
     for command in ("list", "show", "release", "compare", "promote", "rollback", "history", "lock"):
         assert command in done.stdout
+
+
+def test_a_damaged_folder_is_listed_with_the_way_out(shipped, tmp_path):
+    (tmp_path / "own-2.0.0").mkdir()
+    (tmp_path / "own-2.0.0" / "manifest.json").write_bytes(b"\xff{")
+    rows = lungwatch("model", "list", "--json", model_dir=tmp_path).json
+    assert [(row["title"], row["state"]) for row in rows] == [
+        (shipped.title, "current"),
+        ("own-2.0.0", "damaged"),
+    ]
+    assert "remove or reinstall this folder" in rows[1]["caution"]
+    assert "damaged" in lungwatch("model", "list", model_dir=tmp_path).stdout
+    assert lungwatch("model", "show", model_dir=tmp_path).code == 0

@@ -135,6 +135,32 @@ def test_a_manifest_that_does_not_fit_is_named(tmp_path, change):
         read_entry(path.parent)
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff\xfe", b"[]", b'{"version": 3}', b'{"network": []}']
+)
+def test_a_damaged_version_takes_no_other_with_it(registry, tmp_path, content):
+    broken = tmp_path / "site" / "own-9.0.0"
+    broken.mkdir()
+    (broken / "manifest.json").write_bytes(content)
+    wanted = registry.get("own")
+    assert wanted.title == "own-3.0.0"
+    assert registry.find(wanted.model_version) == wanted
+    assert registry.newest_shipped().title == "net-0.10.0"
+    assert len(registry.list()) == 3
+    (damaged,) = registry.damaged()
+    assert damaged.folder == broken
+    assert "remove or reinstall this folder" in damaged.problem
+    with pytest.raises(RegistryError, match=r"damaged: .*own-9\.0\.0.*remove or reinstall"):
+        registry.get("own-9.0.0")
+
+
+def test_a_version_that_is_no_text_is_refused(tmp_path):
+    path = _write(tmp_path) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    with pytest.raises(RegistryError, match="version is no text"):
+        read_entry(path.parent)
+
+
 def test_shipped_versions_are_whole():
     entries = Registry().list()
     assert entries, "the package ships a network"

@@ -14,7 +14,7 @@ from worker.cli.options import JsonOption
 from worker.cli.promote import compare, history, lock, promote, rollback
 
 if TYPE_CHECKING:
-    from model.registry import RegistryEntry
+    from model.registry import DamagedVersion, RegistryEntry
     from worker.model_choice import Standing
 
 
@@ -33,13 +33,15 @@ models_app = typer.Typer(
 
 @models_app.command("list")
 def list_(*, json: JsonOption = False) -> None:
-    """List the model versions: shipped ones, those of this installation, and which is in use."""
+    """List the model versions: shipped, of this installation, in use, and damaged ones."""
     from worker.bootstrap import model_standings, registry
     from worker.cli.start import start_command
 
     settings = start_command()
-    pinned = registry(settings).get(settings.model) if settings.model else None
+    versions = registry(settings)
+    pinned = versions.get(settings.model) if settings.model else None
     rows = [_listed(standing, pinned) for standing in model_standings(settings)]
+    rows += [_damaged(each) for each in versions.damaged()]
     if json:
         output.print_json(rows)
         return
@@ -177,6 +179,19 @@ def _listed(standing: Standing, pinned: RegistryEntry | None) -> dict[str, Any]:
         "on_disk": standing.entry is not None,
     }
     return own | (_summary(standing.entry) if standing.entry else {})
+
+
+def _damaged(version: DamagedVersion) -> dict[str, Any]:
+    return {
+        "title": version.folder.name,
+        "sha256": "",
+        "state": "damaged",
+        "pinned": False,
+        "registered": False,
+        "on_disk": True,
+        "caution": version.problem,
+        "folder": str(version.folder),
+    }
 
 
 def _state(row: dict[str, Any]) -> str:
