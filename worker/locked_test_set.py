@@ -109,13 +109,23 @@ class TestSet:
         return " and ".join(parts)
 
 
-def open_test_set(path: Path | None) -> TestSet:
+WITHOUT_MEASURING = f"To screen with a version without measuring it, pin it with {PREFIX}MODEL"
+ON_OTHER_DATA = "To compare on the test rows of another manifest, name it with --data"
+
+
+def open_test_set(
+    path: Path | None, purpose: str = ", so no promotion", way_out: str = WITHOUT_MEASURING
+) -> TestSet:
     """Open the locked test set.
 
     Parameters
     ----------
     path
         Value of the setting.
+    purpose
+        What cannot be done where none is set.
+    way_out
+        What else can be done then.
 
     Raises
     ------
@@ -126,9 +136,8 @@ def open_test_set(path: Path | None) -> TestSet:
     """
     if path is None:
         raise PromotionError(
-            f"no locked test set, so no promotion: set {VARIABLE} to a manifest of images that no "
-            "network was trained on, with the split test (docs/model-registry.md). To screen with "
-            f"a version without measuring it, pin it with {PREFIX}MODEL"
+            f"no locked test set{purpose}: set {VARIABLE} to a manifest of images that no network "
+            f"was trained on, with the split test (docs/model-registry.md). {way_out}"
         )
     manifest = read_manifest(path)
     rows = tuple(row for row in manifest.rows if row.split is Split.TEST)

@@ -17,7 +17,7 @@ from worker.db.tables import Promotion
 from worker.errors import PromotionError
 from worker.gate import PromotionRefusedError
 from worker.lifecycle import PromotionAction
-from worker.locked_test_set import lock, open_test_set, require_locked
+from worker.locked_test_set import ON_OTHER_DATA, lock, open_test_set, require_locked
 from worker.model_choice import Origin as InUseBecause
 from worker.model_choice import choose, installed, standings
 from worker.settings import PREFIX
@@ -163,7 +163,9 @@ class Promotions:
         DatasetError, EvaluationError
             If the images cannot be read, or an output is not a number.
         """
-        test_set = open_test_set(data or self._rules.locked_test_set)
+        test_set = open_test_set(
+            data or self._rules.locked_test_set, ", so nothing to compare on", ON_OTHER_DATA
+        )
         if data is None:
             self._require_locked(test_set)
         return self._gate.measure(test_set, current, candidate, report)
@@ -271,7 +273,7 @@ class Promotions:
         PromotionError
             If none is set, nothing in it is marked as test, or no reason is given.
         """
-        test_set = open_test_set(self._rules.locked_test_set)
+        test_set = open_test_set(self._rules.locked_test_set, ", so nothing to lock")
         with self._database.transaction() as session:
             before = model_versions.locked_test_set(session)
             if before is not None and before.sha256 != test_set.sha256 and not reason.strip():

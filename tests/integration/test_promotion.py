@@ -197,6 +197,15 @@ def test_without_a_locked_test_set_there_is_no_promotion_whatever_the_reason(sit
         site.promote("tiny-2.0.0", override="I know better", locked_test_set=None)
 
 
+def test_without_a_locked_test_set_versions_can_be_compared_on_other_data(site):
+    promotions = site.promotions(locked_test_set=None)
+    old, new = (site.registry.get(title) for title in ("tiny-1.0.0", "tiny-2.0.0"))
+    with pytest.raises(PromotionError, match=r"nothing to compare on.* name it with --data"):
+        promotions.compare(old, new, site.report)
+    with pytest.raises(PromotionError, match="nothing to lock: set LUNGWATCH_LOCKED_TEST_SET"):
+        promotions.lock_test_set("")
+
+
 def test_a_pinned_version_has_to_be_released_first(site):
     with pytest.raises(PromotionError, match=r"LUNGWATCH_MODEL pins tiny-1\.0\.0.*Remove"):
         site.promote("tiny-2.0.0", pin="tiny-1.0.0")
