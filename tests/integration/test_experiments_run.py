@@ -226,6 +226,9 @@ def test_the_command_line_refuses_what_cannot_be_run(manifest, tmp_path):
     empty = lungwatch("experiments", "table", "--runs", tmp_path)
     assert empty.code != 0
     assert "no finished experiment" in empty.stderr
+    absent = lungwatch("experiments", "table", "--runs", tmp_path / "absent")
+    assert absent.code == ExitCode.FAILED
+    assert absent.stderr.strip().endswith("name it with --runs")
     assert not (tmp_path / "runs").exists()
 
 

@@ -100,7 +100,7 @@ def table(
     *,
     runs: Annotated[
         Path,
-        typer.Option(exists=True, file_okay=False, help="Folder of run folders or of results."),
+        typer.Option(file_okay=False, help="Folder of run folders or of results."),
     ] = Path("docs/results/runs"),
     out: Annotated[
         Path | None,
@@ -116,6 +116,8 @@ def table(
     from model.experiments.experiment import Table
     from model.experiments.table import collect, lines, read_results, write_tables
 
+    if not runs.is_dir():
+        raise TrainingError(f"{runs}: no such folder of runs or results; name it with --runs")
     results = read_results(runs)
     if not results:
         raise TrainingError(f"{runs}: no finished experiment; see `lungwatch experiments run`")
