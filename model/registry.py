@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 CARD_FILE = "MODEL_CARD.md"
 TRAINING_DATA_FILE = "training_data.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WAY_OUT = "remove or reinstall this folder"
 NOT_EVALUATED = "Not evaluated on whole studies."
 
@@ -270,6 +272,21 @@ def read_entry(folder: Path) -> RegistryEntry:
         raise RegistryError(f"{path}: cannot be read: it is not UTF-8") from error
     except RegistryError as error:
         raise RegistryError(f"{path}: {error}") from error
+
+
+def require_name(what: str, value: str) -> None:
+    """Check that a name or version can be a part of a folder's name and leads nowhere else.
+
+    Raises
+    ------
+    RegistryError
+        If it cannot.
+    """
+    if not _NAME.fullmatch(value):
+        raise RegistryError(
+            f"{what} {value!r}: take letters, digits, dots, hyphens and underscores, and a letter "
+            "or digit first"
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -24,6 +24,7 @@ from model.registry import (
     Manifest,
     RegistryEntry,
     file_sha256,
+    require_name,
 )
 from model.weights_file import round_weights
 
@@ -54,7 +55,7 @@ class Identity:
     Attributes
     ----------
     name, version
-        Together the name of the version's folder.
+        Together the name of the version's folder; each as `model.registry.require_name` allows.
     licence
         What may be done with the weights.
     note
@@ -68,6 +69,10 @@ class Identity:
     licence: str
     note: str = ""
     caution: str = ""
+
+    def __post_init__(self) -> None:
+        require_name("name", self.name)
+        require_name("version", self.version)
 
 
 @dataclass(frozen=True, slots=True)

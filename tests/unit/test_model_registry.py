@@ -11,6 +11,7 @@ from model.errors import ModelIntegrityError, RegistryError
 from model.inference import PredictionOptions, Predictor
 from model.pooling import Calibration, Pooling
 from model.registry import NOT_EVALUATED, Manifest, Registry, file_sha256, read_entry
+from model.release import Identity
 
 
 def _write(root, name="net", version="1.0.0", weights=b"weights", **changes):
@@ -170,3 +171,11 @@ def test_shipped_versions_are_whole():
         assert "non-commercial" in entry.manifest.licence.lower()
         assert entry.manifest.sha256 in entry.model_card
         assert entry.manifest.caution in entry.model_card.splitlines()[2]
+
+
+@pytest.mark.parametrize("bad", ["../../x", "/tmp/x", "a/b", "", ".", "-x", "a b", "1.0\n"])
+def test_a_release_is_never_named_out_of_its_registry(bad):
+    for name, version, what in ((bad, "1.0.0", "name"), ("net", bad, "version")):
+        with pytest.raises(RegistryError, match=f"{what} .*letters, digits"):
+            Identity(name, version, "")
+    assert Identity("net-work_1", "1.0.0-rc.1", "").version == "1.0.0-rc.1"

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import ConfigError
+from model.errors import ConfigError, RegistryError
+from model.registry import require_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,11 @@ class RetrainingRequest:
     slices_per_study: int = 64
 
     def __post_init__(self) -> None:
+        if self.version:
+            try:
+                require_name("version", self.version)
+            except RegistryError as error:
+                raise ConfigError(str(error)) from error
         if not Path(self.out).is_absolute():
             raise ConfigError(f"run folder {self.out}: give its absolute path")
         if not 0 < self.reviewed_share < 1:
