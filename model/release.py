@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from model.config import Task, TrainingConfig
@@ -74,6 +76,11 @@ class Identity:
         require_name("name", self.name)
         require_name("version", self.version)
 
+    @property
+    def title(self) -> str:
+        """Name of the version's folder."""
+        return f"{self.name}-{self.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOptions:
@@ -91,12 +98,19 @@ class ReleaseOptions:
     seen
         Digests of the patients and files the network was trained on, for those who test it; see
         `model.data.fingerprints`. None: the version does not say.
+    data_file
+        Name of the data manifest; of a path the last part is taken, since what is stored is read
+        elsewhere.
     """
 
     data_sha256: str = ""
     calibration: CalibrationMethod = CalibrationMethod.AUTO
     half_precision: bool = False
     seen: Fingerprints | None = None
+    data_file: str = "MANIFEST.csv"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data_file", PurePath(self.data_file).name)
 
 
 def release_run(
@@ -133,7 +147,7 @@ def release_run(
         If there are no validation data.
     """
     options, report = options or ReleaseOptions(), report or (lambda _stage, _done: None)
-    folder = registry / f"{identity.name}-{identity.version}"
+    folder = registry / identity.title
     if folder.exists():
         raise RegistryError(f"{folder} exists: a released version never changes, choose another")
     finished = subject_of_run(run)
@@ -146,11 +160,13 @@ def release_run(
     if not sources_with_both_classes(validation):
         raise RegistryError(_UNDECIDABLE)
     with _whole(folder) as unfinished:
-        subject = _store_weights(finished, unfinished / WEIGHTS_FILE, options)
+        weights = _store_weights(finished, unfinished / WEIGHTS_FILE, options)
+        # What is stored is read elsewhere: it tells no path of this machine.
+        subject = replace(weights, title=identity.title)
         evaluated = evaluate_subject(
             subject,
             samples,
-            Origin(sha256=options.data_sha256, split=Split.VALIDATION.value),
+            Origin(options.data_file, options.data_sha256, Split.VALIDATION.value),
             calibration=options.calibration,
             report=lambda done: report("running the network on the validation data", done),
         )
@@ -220,7 +236,8 @@ def _manifest(
         lesion_threshold=decision.slices.lesion_threshold,
         licence=identity.licence,
         data=_data_summary(samples),
-        training_command=f"lungwatch train {TRAINING_FILE} --data MANIFEST.csv --out RUN",
+        training_command=f"lungwatch train {TRAINING_FILE} --data "
+        f"{shlex.quote(options.data_file)} --out RUN",
         caution=identity.caution or NOT_EVALUATED,
         slice_operating_point=decision.slices.operating_point,
         data_sha256=options.data_sha256,

@@ -182,7 +182,7 @@ def released(validation_manifest, tmp_path_factory):
         root / "registry",
         Identity("rounded", "1.0.0", "drawn"),
         lambda size: load_samples(validation_manifest, size),
-        ReleaseOptions(data_sha256="3" * 64, half_precision=True),
+        ReleaseOptions("3" * 64, half_precision=True, data_file=str(validation_manifest)),
         lambda stage, done: stages.append((stage, done)),
     )
     return run, entry, stages
@@ -216,6 +216,17 @@ def test_a_rounded_release_says_so_and_is_measured_after_rounding(released, vali
     assert again.figures == measured.figures
     assert again.decision.chosen_here is ChosenHere.YES
     assert ("running the network on the validation data", 1.0) in stages
+
+
+def test_a_release_stores_no_path_of_its_machine(released, validation_manifest, tmp_path_factory):
+    run, entry, _ = released
+    measured = Evaluation.from_json((entry.folder / "evaluation.json").read_text())
+    assert (measured.model.title, measured.data.manifest) == (entry.title, validation_manifest.name)
+    assert f"--data {validation_manifest.name} --out" in entry.manifest.training_command
+    machine = str(tmp_path_factory.getbasetemp())
+    assert str(run).startswith(machine)
+    for file in entry.folder.iterdir():
+        assert machine.encode() not in file.read_bytes(), file.name
 
 
 def test_images_a_version_was_made_from_are_counted_and_told(version, manifest, tmp_path):

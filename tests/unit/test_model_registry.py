@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from model.config import NetworkConfig
 from model.errors import ModelIntegrityError, RegistryError
 from model.inference import PredictionOptions, Predictor
 from model.pooling import Calibration, Pooling
-from model.registry import NOT_EVALUATED, Manifest, Registry, file_sha256, read_entry
+from model.registry import NOT_EVALUATED, SHIPPED_ROOT, Manifest, Registry, file_sha256, read_entry
 from model.release import Identity
+
+_ABSOLUTE = re.compile(r"(?<![\w.*\"-])[/~]/?\w[\w.-]*|\"[/~][^\"]*|file://|\b[A-Za-z]:\\")
 
 
 def _write(root, name="net", version="1.0.0", weights=b"weights", **changes):
@@ -179,3 +183,25 @@ def test_a_release_is_never_named_out_of_its_registry(bad):
         with pytest.raises(RegistryError, match=f"{what} .*letters, digits"):
             Identity(name, version, "")
     assert Identity("net-work_1", "1.0.0-rc.1", "").version == "1.0.0-rc.1"
+
+
+def test_what_is_shipped_tells_no_path_of_the_machine_that_made_it():
+    files = [path for path in SHIPPED_ROOT.rglob("*") if path.is_file()]
+    texts = [path for path in files if path.suffix in {".json", ".md"}]
+    assert len(texts) >= 5
+    for path in files:
+        if path in texts:
+            found = _ABSOLUTE.findall(path.read_text())
+        else:
+            with np.load(path) as stored:
+                found = [name for name in stored.files if _ABSOLUTE.search(name)]
+        assert found == [], path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"/tmp/runs/p2"', "from /home/a/b.csv,", "file:///srv/x", '"C:\\\\runs\\\\p2"', "~/runs"],
+)
+def test_absolute_paths_are_recognised(text):
+    assert _ABSOLUTE.search(text)
+    assert not _ABSOLUTE.search("covid-ct/covid, 10.1101/2020.04, two/three and 1 / 2")

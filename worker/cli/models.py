@@ -140,7 +140,7 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     method = CalibrationMethod(calibration.value)
     with output.progress_bar("taking the fingerprints of the data") as report:
         seen = training_fingerprints(data)
-        options = ReleaseOptions(manifest_digest(data), method, half_precision, seen)
+        options = ReleaseOptions(manifest_digest(data), method, half_precision, seen, data.name)
         entry = release_run(
             run,
             out,
