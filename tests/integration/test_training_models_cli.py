@@ -5,7 +5,10 @@ import shutil
 import pytest
 from support.command import lungwatch
 
+from model import experiments
 from model.registry import Registry
+from worker.cli.experiments import list_ as list_experiments
+from worker.cli.models import list_ as list_models
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,20 @@ def test_show_says_the_licence_first():
 def test_list_and_show_tell_how_far_to_trust_a_network(shipped):
     (row,) = lungwatch("model", "list", "--json").json
     assert row["caution"] == shipped.manifest.caution
-    assert "caution" in lungwatch("model", "list").stdout
+    listed = lungwatch("model", "list").stdout
+    assert "1 version carries a caution: lungwatch model show NAME" in listed
     assert "CAUTION" in lungwatch("model", "show").stdout
+
+
+def test_names_are_whole_on_80_columns(shipped, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    list_models()
+    listed = capsys.readouterr().out
+    assert f" {shipped.title} " in listed
+    assert len(listed.splitlines()) < 16
+    list_experiments()
+    listed = capsys.readouterr().out
+    assert [name for name in experiments.names() if f" {name} " not in listed] == []
 
 
 def test_an_absent_version_is_named_with_the_ones_there_are(shipped):

@@ -43,7 +43,7 @@ def list_() -> None:
             ]
         )
     headings = ["name", "row", "table", "network", "input, full / reduced", "steps, reduced"]
-    output.print_table("Experiments", headings, rows)
+    output.print_table("Experiments", headings, rows, whole=["name"])
 
 
 @experiments_app.command("run")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from worker.model_choice import Standing
 
 
+_DAMAGED = "damaged"
+
+
 class CalibrationChoice(StrEnum):
     """How a release is calibrated, as `model.evaluation.calibration.CalibrationMethod`."""
 
@@ -45,10 +48,19 @@ def list_(*, json: JsonOption = False) -> None:
     if json:
         output.print_json(rows)
         return
-    columns = ["model", "state", "sha256", "operating point", "licence", "caution"]
-    keys = ("title", "shown", "sha256", "operating_point", "licence", "caution")
-    shown = [row | {"sha256": row["sha256"][:12], "shown": _state(row)} for row in rows]
-    output.print_table("Model versions", columns, [[row.get(key) for key in keys] for row in shown])
+    columns = ["model", "state", "sha256", "operating point", "licence"]
+    cells = [
+        (row["title"], _state(row), row["sha256"][:12], row.get("operating_point"), _licence(row))
+        for row in rows
+    ]
+    output.print_table("Model versions", columns, cells, whole=["model", "sha256"])
+    for row in rows:
+        if row["state"] == _DAMAGED:
+            output.stdout().print(row["caution"], markup=False, highlight=False, soft_wrap=True)
+    cautions = sum(bool(row.get("caution")) and row["state"] != _DAMAGED for row in rows)
+    if cautions:
+        carry = "1 version carries" if cautions == 1 else f"{cautions} versions carry"
+        typer.echo(f"{carry} a caution: lungwatch model show NAME")
 
 
 @models_app.command("show")
@@ -185,7 +197,7 @@ def _damaged(version: DamagedVersion) -> dict[str, Any]:
     return {
         "title": version.folder.name,
         "sha256": "",
-        "state": "damaged",
+        "state": _DAMAGED,
         "pinned": False,
         "registered": False,
         "on_disk": True,
@@ -198,6 +210,13 @@ def _state(row: dict[str, Any]) -> str:
     remarks = [name for name, holds in (("pinned", row["pinned"]),) if holds]
     remarks += [] if row["on_disk"] else ["not on disk"]
     return ", ".join([row["state"], *remarks])
+
+
+def _licence(row: dict[str, Any]) -> str:
+    """How the licence begins, marked where it goes on: `model show` has all of it."""
+    licence: str = row.get("licence", "")
+    begins = licence.partition(":")[0].partition(". ")[0]
+    return begins if begins == licence else f"{begins} ..."
 
 
 def _summary(entry: RegistryEntry) -> dict[str, Any]:

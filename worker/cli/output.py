@@ -39,7 +39,12 @@ def print_json(document: object) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    whole: Sequence[str] = (),
+) -> None:
     """Print rows under their columns; cells fold, nothing is cut off.
 
     Parameters
@@ -50,13 +55,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         Headings.
     rows
         Cells; text is printed as it is, never read as markup.
+    whole
+        Columns whose cells are not broken, such as names that somebody copies.
     """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
     stdout().print(table)
