@@ -38,7 +38,13 @@ def _git(*arguments: str) -> str:
         return ""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20
+            # Asking must not lock the index: killed meanwhile, it would stay locked for good.
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
         )
     except (OSError, subprocess.SubprocessError):
         return ""
