@@ -40,6 +40,18 @@ class Checkpoint(NamedTuple):
     damage: str = ""
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Say whether a checkpoint was ever finished here, whole or damaged since."""
+    return any((folder / name).exists() for name in (CURRENT, PREVIOUS))
+
+
+def last_good(folder: Path) -> str:
+    """Tell where the last checkpoint is, for an error that stops a run."""
+    if has_checkpoint(folder):
+        return f"the last good checkpoint is {folder}"
+    return "there is no checkpoint yet"
+
+
 def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any]) -> None:
     """Write variables and state, so that a crash leaves the old checkpoint or the new one.
 
@@ -61,7 +73,7 @@ def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any
     arrays = [np.asarray(variable) for variable in variables]
     if not all(np.isfinite(array).all() for array in arrays):
         raise TrainingError(
-            f"the weights hold values that are no numbers; the last good checkpoint is {folder}: "
+            f"the weights hold values that are no numbers; {last_good(folder)}: "
             "lower the learning rate, or set gradient_clip"
         )
     text = np.frombuffer(json.dumps(state).encode(), np.uint8)
@@ -72,9 +84,10 @@ def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any
             if current.exists():
                 current.replace(previous)
     except OSError as error:
+        kept = "the last one is still valid" if has_checkpoint(folder) else last_good(folder)
         raise TrainingError(
-            f"{folder}: the checkpoint could not be written: {error.strerror or error}; the last "
-            "one is still valid: make room, then go on with --resume"
+            f"{folder}: the checkpoint could not be written: {error.strerror or error}; {kept}: "
+            "make room, then go on with --resume"
         ) from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from model.config import TrainingConfig
 from model.errors import ConfigError, TrainingError
 from model.files import replaced, write_text
+from model.training.checkpoint import has_checkpoint
 from model.training.environment import describe_environment
 from model.training.run_page import run_page
 
@@ -94,7 +95,7 @@ class RunFolder:
         TrainingError
             If the folder holds a run already.
         """
-        if self.checkpoint.exists():
+        if has_checkpoint(self.checkpoint):
             raise TrainingError(
                 f"{self.path} holds a run already: add --resume, or choose another folder"
             )
@@ -118,7 +119,7 @@ class RunFolder:
                 if _TEMPORARY.fullmatch(leftover.name):
                     leftover.unlink()
         if not (self.path / ORIGIN).exists():
-            if self.checkpoint.exists():
+            if has_checkpoint(self.checkpoint):
                 raise TrainingError(f"{self.path}: no run of this version: it has no {ORIGIN}")
             return
         different = _different(self._read_config(), self.config)
@@ -139,7 +140,7 @@ class RunFolder:
         begun, given = (
             [each["sha256"] for each in facts["start_from"]] for facts in (origin, self.origin)
         )
-        if begun != given and (given or not self.checkpoint.exists()):
+        if begun != given and (given or not has_checkpoint(self.checkpoint)):
             raise TrainingError(f"{self.path} cannot be resumed: it began with other weights")
 
     def write(self, state: RunState) -> None:

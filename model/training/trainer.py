@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from model.data.dataset import Split, require_labels
 from model.errors import TrainingError
 from model.evaluation.validation import validate
-from model.training.checkpoint import load_checkpoint, save_checkpoint
+from model.training.checkpoint import last_good, load_checkpoint, save_checkpoint
 from model.training.curves import draw_curves, write_events
 from model.training.pipeline import epoch_steps, training_batches
 from model.training.progress import Progress, describe
@@ -125,8 +125,8 @@ class Trainer:
                 self._run(report)
             except OSError as error:
                 raise TrainingError(
-                    f"{self.folder}: cannot be written: {error.strerror or error}; the last good "
-                    f"checkpoint is {self.files.checkpoint}: make room, then go on with --resume"
+                    f"{self.folder}: cannot be written: {error.strerror or error}; "
+                    f"{last_good(self.files.checkpoint)}: make room, then go on with --resume"
                 ) from error
         return self.state
 

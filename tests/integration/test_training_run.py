@@ -175,6 +175,20 @@ def test_a_run_is_never_overwritten(finished, samples):
     assert (finished[0] / "best.npz").read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_killed_in_its_first_checkpoint_begins_again(samples, tmp_path, resume):
+    config = replace(CONFIG, epochs=1, steps_per_epoch=1)
+    killed = Trainer(config, samples, tmp_path)
+    killed.files.begin()
+    killed.files.checkpoint.mkdir()
+    (killed.files.checkpoint / ".current.1.npz").write_bytes(b"half")
+    trainer = Trainer(config, samples, tmp_path)
+    if resume:
+        assert trainer.resume() == ""
+    assert trainer.run().epoch == 1
+    assert (tmp_path / "best.npz").is_file()
+
+
 def test_other_settings_or_data_cannot_resume_a_run(finished, samples, tmp_path):
     other = replace(CONFIG, network=replace(NETWORK, base_filters=3), learning_rate=1.0)
     with pytest.raises(TrainingError, match=r"\(learning_rate, network.base_filters\)"):
@@ -234,6 +248,14 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(samples, halfway, sm
     again = Trainer(CONFIG, samples, halfway)
     assert again.resume() == ""
     assert again.state.epoch == 1
+
+
+def test_a_first_checkpoint_that_does_not_fit_is_not_called_valid(samples, tmp_path, small_limit):
+    trainer = Trainer(CONFIG, samples, tmp_path)
+    small_limit()
+    with pytest.raises(TrainingError, match=r"could not be written.*there is no checkpoint yet"):
+        trainer.run()
+    Trainer(CONFIG, samples, tmp_path).files.begin()
 
 
 @pytest.fixture(scope="module")

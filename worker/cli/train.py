@@ -45,15 +45,19 @@ def train(
     ] = False,
 ) -> None:
     """Train a network: seeded, stopped by its validation score, resumable at any moment."""
+    from worker.cli.start import quiet_tensorflow
+
+    quiet_tensorflow()
     from model.data.dataset import load_samples
     from model.devices import configure_devices
     from model.errors import TrainingError
+    from model.training.checkpoint import has_checkpoint
     from model.training.trainer import Trainer
     from worker.cli.output import progress_bar, stderr
     from worker.training_slices import read_training_slice
 
     settings = _settings(config)
-    if (out / "last").exists() and not resume:
+    if has_checkpoint(out / "last") and not resume:
         raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
     configure_devices()
     with progress_bar("") as report:
