@@ -94,16 +94,18 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the folder holds a run with other settings or data, or none of its checkpoints is
-            whole.
+            If the folder holds a run with other settings or data, none of its checkpoints is
+            whole, or another process is training there.
         """
-        self.files.require_same()
-        saved = load_checkpoint(self.files.checkpoint, self.training_step.variables)
-        if saved is None:
-            return ""
-        self.state, self._begun = RunState(**saved.state), True
-        self._publish_best()
-        return saved.damage
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(self.folder):  # what is cleared away may be what a live run is writing
+            self.files.require_same()
+            saved = load_checkpoint(self.files.checkpoint, self.training_step.variables)
+            if saved is None:
+                return ""
+            self.state, self._begun = RunState(**saved.state), True
+            self._publish_best()
+            return saved.damage
 
     def run(self, report: Callable[[str], None] = lambda _: None) -> RunState:
         """Train until the epochs are over or the validation score has stopped rising.

@@ -204,12 +204,18 @@ def test_other_settings_or_data_cannot_resume_a_run(finished, samples, tmp_path)
 
 
 def test_two_processes_cannot_train_in_one_folder(samples, halfway):
+    written = [halfway / "last" / ".current.1.npz", halfway / "best-2.npz"]
+    for file in written:
+        file.write_bytes(b"of the run that holds the lock")
     with (halfway / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         trainer = Trainer(CONFIG, samples, halfway)
-        trainer.resume()
-        with pytest.raises(TrainingError, match="another process"):
-            trainer.run()
+        for start in (trainer.resume, trainer.run):
+            with pytest.raises(TrainingError, match="another process"):
+                start()
+    assert all(file.exists() for file in written)
+    trainer.resume()
+    assert not any(file.exists() for file in written)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(samples, tmp_path):
