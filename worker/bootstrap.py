@@ -305,7 +305,7 @@ def promotions(settings: Settings, database: Database) -> Promotions:
         read_training_slice,
         partial(load_predictor, settings),
     )
-    rules = PromotionRules(settings.model, settings.locked_test_set)
+    rules = PromotionRules(settings.model, settings.locked_test_set, settings.pseudonym_key)
     return Promotions(database, registry(settings), rules, gate)
 
 

@@ -34,10 +34,13 @@ class PromotionRules:
         Version named by ``LUNGWATCH_MODEL``, which no promotion can replace.
     locked_test_set
         Manifest that promotions are judged on.
+    pseudonym_key
+        Key of the names that patients have in reviewed data; None, or no such file: there are none.
     """
 
     pin: str | None
     locked_test_set: Path | None
+    pseudonym_key: Path | None = None
 
 
 class PromotionRefusedError(PromotionError):

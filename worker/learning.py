@@ -40,7 +40,7 @@ def reviewed_data(settings: Settings, database: Database) -> ReviewedData:
     from worker.pseudonyms import Pseudonyms
     from worker.reviewed_data import ReviewedData
 
-    pseudonyms = Pseudonyms(settings.reviews_dir / "pseudonyms.key")
+    pseudonyms = Pseudonyms(settings.pseudonym_key)
     return ReviewedData(database, review_folders(settings), pseudonyms)
 
 

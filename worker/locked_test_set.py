@@ -20,6 +20,7 @@ from model.registry import TRAINING_DATA_FILE
 from worker.db import model_versions
 from worker.db.tables import LockedTestSet
 from worker.errors import PromotionError
+from worker.pseudonyms import Pseudonyms
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class TestSet:
         Its rows of the split ``test``.
     sha256
         Digest of the manifest and of every file that these rows name.
+    pseudonyms
+        Names that reviewed studies' patients have in training data; None where there are none.
     """
 
     __test__ = False  # pytest would take its name for a test
@@ -54,6 +57,7 @@ class TestSet:
     manifest: Manifest
     rows: tuple[ManifestRow, ...]
     sha256: str
+    pseudonyms: Pseudonyms | None = None
 
     def load(
         self, size: int, read_slice: SliceReader, report: Callable[[float], None] | None = None
@@ -99,7 +103,7 @@ class TestSet:
         """Name the files and patients that were seen in training, empty if there are none."""
         own = fingerprints_of(self.manifest, self.rows)
         names = {row.patient for row in self.rows if row.patient}
-        known = sorted(name for name in names if patient_fingerprint(name) in seen.patients)
+        known = sorted(name for name in names if self._fingerprints_of(name) & seen.patients)
         parts = []
         if files := len(own.files & seen.files):
             parts.append(f"{files} image files")
@@ -108,13 +112,23 @@ class TestSet:
             parts.append(f"patients {', '.join(known[:5])}{more}")
         return " and ".join(parts)
 
+    def _fingerprints_of(self, patient: str) -> set[str]:
+        """Give the fingerprints of a patient's name as it is and as a retraining would list it."""
+        names = {patient}
+        if self.pseudonyms is not None:
+            names.add(self.pseudonyms.of(patient, "").patient)
+        return {patient_fingerprint(name) for name in names}
+
 
 WITHOUT_MEASURING = f"To screen with a version without measuring it, pin it with {PREFIX}MODEL"
 ON_OTHER_DATA = "To compare on the test rows of another manifest, name it with --data"
 
 
 def open_test_set(
-    path: Path | None, purpose: str = ", so no promotion", way_out: str = WITHOUT_MEASURING
+    path: Path | None,
+    purpose: str = ", so no promotion",
+    way_out: str = WITHOUT_MEASURING,
+    pseudonym_key: Path | None = None,
 ) -> TestSet:
     """Open the locked test set.
 
@@ -126,9 +140,13 @@ def open_test_set(
         What cannot be done where none is set.
     way_out
         What else can be done then.
+    pseudonym_key
+        File of the installation's key of pseudonyms; it need not exist.
 
     Raises
     ------
+    SettingsError
+        If the key of pseudonyms cannot be read.
     PromotionError
         If none is set, or nothing in it is marked as test.
     DatasetError
@@ -149,7 +167,9 @@ def open_test_set(
     digest = hashlib.sha256(manifest.sha256.encode())
     for name in sorted({name for row in rows for name in (row.path, row.mask) if name}):
         digest.update(f"\n{name} {' '.join(file_digests(manifest.file(name)))}".encode())
-    return TestSet(manifest, rows, digest.hexdigest())
+    # A test set from the archive has Patient IDs, what a retraining lists are our names for them.
+    pseudonyms = Pseudonyms.existing(pseudonym_key) if pseudonym_key else None
+    return TestSet(manifest, rows, digest.hexdigest(), pseudonyms)
 
 
 def require_locked(session: Session, test_set: TestSet, who: str) -> LockedTestSet:

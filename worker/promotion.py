@@ -164,7 +164,10 @@ class Promotions:
             If the images cannot be read, or an output is not a number.
         """
         test_set = open_test_set(
-            data or self._rules.locked_test_set, ", so nothing to compare on", ON_OTHER_DATA
+            data or self._rules.locked_test_set,
+            ", so nothing to compare on",
+            ON_OTHER_DATA,
+            pseudonym_key=self._rules.pseudonym_key,
         )
         if data is None:
             self._require_locked(test_set)
@@ -195,7 +198,8 @@ class Promotions:
         with self._database.reading() as session:
             before = model_versions.generation(session)
         current = self._to_be_replaced(candidate)
-        test_set = open_test_set(self._rules.locked_test_set)
+        rules = self._rules
+        test_set = open_test_set(rules.locked_test_set, pseudonym_key=rules.pseudonym_key)
         locked = self._require_locked(test_set)
         test_set.refuse_seen_by(candidate)
         self._gate.require_screens(candidate)

@@ -33,11 +33,22 @@ class Pseudonyms:
     Raises
     ------
     SettingsError
-        If the file holds something else.
+        If the file cannot be read or holds something else.
     """
 
     def __init__(self, path: Path) -> None:
         self._key = _read_or_make(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> Pseudonyms | None:
+        """Read the key, None if it was never made: then nobody has a name from it."""
+        try:
+            path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return cls(path)
 
     def of(self, patient_id: str, study_instance_uid: str) -> Pseudonym:
         """Name a study and its patient.
@@ -64,12 +75,21 @@ def _read_or_make(path: Path) -> bytes:
         key = path.read_bytes()
     except FileNotFoundError:
         key = _make(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if len(key) != _KEY_BYTES:
         raise SettingsError(
             f"{path} is not the key of pseudonyms: put it back from a backup, or patients get "
             "other names than in earlier training data"
         )
     return key
+
+
+def _unreadable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{path}, the key of pseudonyms, cannot be read ({error.strerror}): run this as the user "
+        "that owns it"
+    )
 
 
 def _make(path: Path) -> bytes:

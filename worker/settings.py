@@ -282,6 +282,11 @@ class Settings(BaseSettings):
         return self.data_dir / "reviews"
 
     @property
+    def pseudonym_key(self) -> Path:
+        """File of the key from which patients get their names outside of the database."""
+        return self.reviews_dir / "pseudonyms.key"
+
+    @property
     def resolved_database_url(self) -> str:
         """The database's URL, SQLite in the data folder where none is set."""
         if self.database_url is not None:

@@ -1,23 +1,28 @@
 """Reviewed studies as training data: what is written, and that nothing of a patient is in it."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydicom import dcmread
 from support.command import lungwatch
+from support.networks import draw_manifest, write_version
 from support.small_ct import write_small_ct
 from support.stated import SMALL, StatedPredictor, draw, screened
 from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 
 from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reader import read_ct_series
-from model.data.manifest import LabelOrigin, read_manifest
-from worker import learning
+from model.data.fingerprints import training_fingerprints
+from model.data.manifest import LabelOrigin, read_manifest, write_manifest
+from model.registry import TRAINING_DATA_FILE
+from worker import bootstrap, learning
 from worker.db import screenings
 from worker.db.tables import Study
-from worker.errors import ReviewError, SettingsError
+from worker.errors import PromotionError, ReviewError, SettingsError
 from worker.judgement import RejectReason
+from worker.locked_test_set import open_test_set
 from worker.pseudonyms import Pseudonyms
 from worker.reviews import Reviewer
 from worker.training_slices import read_training_slice
@@ -166,6 +171,31 @@ def test_a_study_whose_images_are_gone_is_left_out_and_the_others_teach(tmp_path
     assert done.json["studies"] == 1
     assert done.json["left_out"] == [{"study": 1, "why": "its images are no longer in the spool"}]
     site.database.close()
+
+
+def test_a_test_set_of_patient_ids_knows_the_patients_of_reviewed_data(site, tmp_path):
+    data = learning.reviewed_data(site.settings, site.database)
+    rows, _ = data.export(data.collect()[0], tmp_path / "out")
+    write_manifest(tmp_path / "out" / "MANIFEST.csv", rows)
+    seen = training_fingerprints(tmp_path / "out" / "MANIFEST.csv")
+    any_file = tmp_path / "out" / "MANIFEST.csv"
+    version = write_version(tmp_path / "models", "1.0.0", weights=any_file)
+    seen.write(version.folder / TRAINING_DATA_FILE)
+    figure = draw_manifest(tmp_path / "test" / "test.csv", count=1, patient="t")
+    pictures = read_manifest(figure).rows
+    named = zip(pictures, ("patient 1", "patient 77"), strict=True)
+    write_manifest(figure, [replace(row, patient=name) for row, name in named])
+    key = site.settings.pseudonym_key
+    with pytest.raises(PromotionError, match="shares patients patient 1 with the training data"):
+        open_test_set(figure, pseudonym_key=key).refuse_seen_by(version)
+    assert "has seen patients patient 1 of" in open_test_set(figure, pseudonym_key=key).seen_by(
+        version
+    )
+    absent = tmp_path / "absent.key"
+    open_test_set(figure, pseudonym_key=absent).refuse_seen_by(version)
+    assert not absent.exists(), "asking makes no key"
+    rules = bootstrap.promotions(site.settings, site.database)._rules
+    assert rules.pseudonym_key == key
 
 
 def test_the_key_is_made_once_and_is_private(tmp_path):
