@@ -1,5 +1,6 @@
 """`lungwatch retrain` from reviewed studies to a candidate, with real networks and a database."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from support.command import environment, lungwatch
+from support.networks import write_version
 from support.retraining_site import RetrainingSite
 from support.system import wait_until
 
@@ -20,7 +22,7 @@ from model.data.dataset import Sample, load_samples
 from model.data.fingerprints import patient_fingerprint, read_fingerprints
 from model.data.manifest import LabelOrigin, ManifestRow, Split, read_manifest, write_manifest
 from model.errors import DatasetError, RegistryError, TrainingError
-from model.registry import TRAINING_DATA_FILE, read_entry
+from model.registry import TRAINING_DATA_FILE, WEIGHTS_FILE, Registry, read_entry
 from worker import learning
 from worker.db import training_runs
 from worker.lifecycle import ModelState, TrainingState
@@ -281,6 +283,25 @@ def test_what_is_wrong_is_said_before_hours_of_training(site, tmp_path):
     done = lungwatch("retrain", "--out", os.devnull + "/run", "--queue", **given)
     assert done.code == 3
     assert "LUNGWATCH_MODEL_DIR" in done.stderr
+
+
+def test_a_run_goes_on_from_its_version_though_another_one_has_the_same_weights(site, tmp_path):
+    own = learning.site(site.settings, site.database)
+    asked = request(site, tmp_path / "run", version="1.0.0")
+    with pytest.raises(RegistryError, match="exists"):
+        Retraining(asked, own).run()
+    weights = site.settings.model_dir / "tiny-1.0.0" / WEIGHTS_FILE
+    recalibrated = write_version(tmp_path / "models", "1.0.0", name="recalibrated", weights=weights)
+    first, *others = own.registry.roots
+    registry = Registry([recalibrated.folder.parent, *others], first)
+    assert registry.get(recalibrated.manifest.sha256) == recalibrated, "found before the other"
+    both = dataclasses.replace(own, registry=registry)
+    with pytest.raises(RegistryError, match=r"tiny-1\.0\.0 exists"):
+        Retraining(asked, both).run(resume=True)
+    plan = tmp_path / "run" / "plan.json"
+    plan.write_text(plan.read_text().replace(recalibrated.manifest.sha256, "f" * 64))
+    with pytest.raises(RegistryError, match=r"tiny-1\.0\.0 has other weights.*\(ffffffffffff\)"):
+        Retraining(asked, both).run(resume=True)
 
 
 def test_settings_are_those_of_the_version_made_gentle(site, tmp_path):

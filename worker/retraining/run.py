@@ -185,7 +185,7 @@ class Retraining:
         site, path = self._site, self._folder / PLAN
         if path.exists():
             plan = _read_plan(path)
-            current = site.registry.get(plan.weights_sha256)
+            current = _as_planned(site.registry, plan)
             if read_manifest(self._folder / MANIFEST).sha256 != plan.data_sha256:
                 raise TrainingError(
                     f"{self._folder / MANIFEST} was changed since the run began: start a new one"
@@ -309,6 +309,18 @@ class Retraining:
         path = self._folder / VALIDATION
         write_manifest(path, held_out.values())
         return path
+
+
+def _as_planned(registry: Registry, plan: Plan) -> RegistryEntry:
+    """Find the version by its name: versions that differ in their calibration share weights."""
+    current = registry.get(plan.current)
+    if current.manifest.sha256 != plan.weights_sha256:
+        raise RegistryError(
+            f"{current.folder}: {current.title} has other weights (sha256 "
+            f"{current.manifest.sha256[:12]}) than when the run began "
+            f"({plan.weights_sha256[:12]}): put them back, or start a new run"
+        )
+    return current
 
 
 def _note(current: RegistryEntry, plan: Plan) -> str:
