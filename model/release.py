@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     Report = Callable[[str, float | None], None]
 
 TRAINING_FILE = "training.json"
+RUN_ORIGIN = "environment.json"
 EVALUATION_FILE = "evaluation.json"
 NEEDED_TASKS = (Task.SEGMENTATION, Task.CLASSIFICATION)
 _UNDECIDABLE = (
@@ -175,6 +177,7 @@ def release_run(
         if decision is None:
             raise RegistryError(_UNDECIDABLE)
         manifest = _manifest(subject, identity, decision, samples, options)
+        manifest = replace(manifest, training_command=_training_command(run, options.data_file))
         card = CardFacts(
             manifest=manifest,
             samples=samples,
@@ -236,13 +239,24 @@ def _manifest(
         lesion_threshold=decision.slices.lesion_threshold,
         licence=identity.licence,
         data=_data_summary(samples),
-        training_command=f"lungwatch train {TRAINING_FILE} --data "
-        f"{shlex.quote(options.data_file)} --out RUN",
         caution=identity.caution or NOT_EVALUATED,
         slice_operating_point=decision.slices.operating_point,
         data_sha256=options.data_sha256,
         precision="float16" if options.half_precision else "float32",
     )
+
+
+def _training_command(run: Path, data_file: str) -> str:
+    """Say how the run was made; weights it went on from are named without their folders."""
+    command = ["lungwatch", "train", TRAINING_FILE, "--data", data_file]
+    path = run / RUN_ORIGIN
+    try:
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        for each in stored.get("start_from", ()):
+            command += ["--start-from", PurePath(each["file"]).name]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise RegistryError(f"{path} does not say what the run began with: {error}") from error
+    return shlex.join([*command, "--out", "RUN"])
 
 
 def _data_summary(samples: Sequence[Sample]) -> str:

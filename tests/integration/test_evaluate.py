@@ -1,5 +1,6 @@
 """`lungwatch evaluate` with real networks: versions, runs, whole series, and what is wrong."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -31,7 +32,7 @@ from model.evaluation.subject import (
 )
 from model.evaluation.validation import predict_samples
 from model.registry import TRAINING_DATA_FILE, Registry
-from model.release import Identity, ReleaseOptions, release_run
+from model.release import Identity, ReleaseOptions, _training_command, release_run
 from model.weights_file import load_weights, round_weights, save_weights
 from worker.labelled_series import SliceLabels, look_at_series, series_predictor
 
@@ -251,6 +252,19 @@ def test_images_a_version_was_made_from_are_counted_and_told(version, manifest, 
     evaluation = Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_text())
     assert evaluation.data.images_seen == 8
     assert "8 of 16 images" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_training_command_names_the_weights_a_run_began_with(tmp_path):
+    assert _training_command(tmp_path, "a b.csv").endswith("--data 'a b.csv' --out RUN")
+    began = [{"file": "/home/somebody/old.npz"}, {"file": "stage-1.npz"}]
+    (tmp_path / "environment.json").write_text(json.dumps({"start_from": began}))
+    assert _training_command(tmp_path, "MANIFEST.csv") == (
+        "lungwatch train training.json --data MANIFEST.csv --start-from old.npz "
+        "--start-from stage-1.npz --out RUN"
+    )
+    (tmp_path / "environment.json").write_text("{")
+    with pytest.raises(RegistryError, match=r"environment\.json does not say"):
+        _training_command(tmp_path, "MANIFEST.csv")
 
 
 def test_too_large_weights_are_not_rounded(tmp_path):
