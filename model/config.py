@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Task(StrEnum):
@@ -87,11 +90,29 @@ class _JsonConfig:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ConfigError(f"{cls.__name__}: not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: expected a JSON object")
         return cls.from_dict(values)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Build the settings from a file of `to_json`'s text.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or `from_json` refuses it; the message names the file.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: no text in UTF-8, which a file of settings is") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -103,10 +124,48 @@ class _JsonConfig:
                 f"{cls.__name__} has no setting {', '.join(unknown)}; "
                 f"it has {', '.join(sorted(known))}"
             )
+        types = get_type_hints(cls)
+        for name, value in values.items():
+            if not _fits(value, types[name]):
+                raise ConfigError(
+                    f"{cls.__name__}: {name} must be {_described(types[name])}, not {value!r}"
+                )
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{cls.__name__}: {error}") from error
+
+
+_SCALARS = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Say whether a value, as JSON gives it, can be a setting of a type."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        items = get_args(kind)
+        if items[-1] is Ellipsis:
+            return all(_fits(item, items[0]) for item in value)
+        return len(value) == len(items) and all(map(_fits, value, items))
+    if kind in (int, float):
+        allowed = int if kind is int else int | float
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    if issubclass(kind, str):  # a StrEnum tells itself which texts it knows
+        return isinstance(value, str)
+    return isinstance(value, (dict, kind))
+
+
+def _described(kind: type) -> str:
+    """Return what a setting of a type has to be, in words."""
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if items[-1] is Ellipsis:
+            return f"a list, each {_described(items[0])}"
+        return f"a list of {' and '.join(_described(item) for item in items)}"
+    if issubclass(kind, StrEnum):
+        return f"one of {', '.join(kind)}"
+    return _SCALARS.get(kind, "an object of settings")
 
 
 def _require(condition: bool, message: str) -> None:  # noqa: FBT001

@@ -60,7 +60,20 @@ def test_order_of_tasks_does_not_make_another_network():
         ('{"gradient_clip": -1}', "gradient_clip"),
         ('{"checkpoint_steps": -1}', "checkpoint_steps"),
         ('{"batch_size": 0}', "batch_size"),
-        ('{"batch_size": "four"}', "TrainingConfig"),
+        ('{"batch_size": "four"}', "TrainingConfig: batch_size must be a whole number, not 'four'"),
+        ('{"epochs": 2.5}', "epochs must be a whole number, not 2.5"),
+        ('{"epochs": true}', "epochs must be a whole number, not True"),
+        ('{"learning_rate": null}', "learning_rate must be a number, not None"),
+        ('{"network": 3}', "network must be an object of settings, not 3"),
+        (
+            '{"network": {"classifier_units": [8, "x"]}}',
+            "classifier_units must be a list, each a w",
+        ),
+        (
+            '{"source_shares": [["a"]]}',
+            "source_shares must be a list, each a list of a text and a n",
+        ),
+        ('{"schedule": 1}', "schedule must be one of constant, cosine, not 1"),
         ('{"augmentation": {"noise": -1}}', "noise"),
         ('{"source_shares": [["a", -1]]}', "source_shares"),
     ],
@@ -68,3 +81,24 @@ def test_order_of_tasks_does_not_make_another_network():
 def test_wrong_settings_are_named(text, says):
     with pytest.raises(ConfigError, match=says):
         TrainingConfig.from_json(text)
+
+
+def test_a_whole_number_is_a_number_too():
+    assert TrainingConfig.from_json('{"dice_smoothing": 2}').dice_smoothing == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe{", "no text in UTF-8"),
+        (b"epochs: 3", "not JSON"),
+        (b'{"epochs": "x"}', "epochs must be a whole number"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_named(tmp_path, content, says):
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"mine\.json: .*{says}"):
+        TrainingConfig.from_file(path)

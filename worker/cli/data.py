@@ -152,7 +152,7 @@ def augmentations(
     from worker.demo.phantom_samples import phantom_samples
     from worker.training_slices import read_training_slice
 
-    settings = TrainingConfig.from_json(config.read_text()) if config else TrainingConfig()
+    settings = TrainingConfig.from_file(config) if config else TrainingConfig()
     size = settings.network.input_size
     samples = (
         phantom_samples(size)

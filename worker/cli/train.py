@@ -84,7 +84,7 @@ def _settings(config: str) -> TrainingConfig:
     from model.errors import ConfigError
 
     if Path(config).is_file():
-        return TrainingConfig.from_json(Path(config).read_text())
+        return TrainingConfig.from_file(Path(config))
     if Path(config).suffix == ".json":
         raise ConfigError(f"{config}: no such file of training settings")
     from model.experiments import get

@@ -46,10 +46,10 @@ def retraining_config(
     """
     stored = current.folder / TRAINING_FILE
     if request.config:
-        base = TrainingConfig.from_json(Path(request.config).read_text())
+        base = TrainingConfig.from_file(Path(request.config))
         rate = base.learning_rate
     else:
-        known = TrainingConfig.from_json(stored.read_text()) if stored.is_file() else None
+        known = TrainingConfig.from_file(stored) if stored.is_file() else None
         base = replace(
             known or TrainingConfig(),
             epochs=EPOCHS,
