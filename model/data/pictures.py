@@ -160,7 +160,12 @@ def _decode(path: Path, flags: int) -> NDArray[np.uint8 | np.uint16]:
         except (OSError, SyntaxError) as error:
             raise DatasetError(f"{path}: is no readable image: {error}") from error
     data = _without_profile(data)
-    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    # What OpenCV says on stderr of a damaged file is said below, with the name of the file.
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    finally:
+        cv2.utils.logging.setLogLevel(before)
     if pixels is None:
         raise DatasetError(f"{path}: is no readable image; replace it or take its row out")
     decoded: NDArray[np.uint8 | np.uint16] = pixels

@@ -14,6 +14,7 @@ from model.data.layouts.covid_ct import read_covid_ct
 from model.data.layouts.development import read_development
 from model.data.layouts.hundred_slices import read_hundred_slices
 from model.data.manifest import Split, read_manifest, write_manifest
+from model.data.pictures import read_figure
 from model.errors import DatasetError
 from worker.cli.main import app
 
@@ -146,6 +147,14 @@ def test_two_layouts_are_merged_into_what_a_network_needs(published):
     refused = data("merge", figures, lesions, "--out", figures)
     assert "one of the manifests to merge" in str(refused.exception)
     assert figures.read_bytes() == before
+
+
+def test_a_damaged_figure_is_told_once_and_by_name(tmp_path, capfd):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n no chunk of a PNG")
+    with pytest.raises(DatasetError, match=r"a\.png: is no readable image"):
+        read_figure(path)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
