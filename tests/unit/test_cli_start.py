@@ -1,14 +1,26 @@
+import os
 import subprocess
 import sys
 
 import pytest
 from support.command import lungwatch
 
+from worker.cli.start import quiet_tensorflow
+
 HEAVY = (
     "tensorflow keras numpy scipy pydicom pynetdicom highdicom sqlalchemy alembic celery redis "
     "pydantic pydantic_settings structlog PIL cv2"
 )
 COMMANDS = ("up", "node", "worker", "demo", "screen", "studies", "db", "doctor", "model", "train")
+
+
+@pytest.mark.parametrize(("given", "level"), [(None, "3"), ("0", "0")])
+def test_tensorflow_is_quiet_unless_somebody_wants_to_hear_it(monkeypatch, given, level):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    quiet_tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
 
 
 def test_the_command_tree_loads_nothing_heavy():

@@ -81,15 +81,14 @@ def evaluate(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("give --data, --series or both: there is nothing to measure on")
     if slice_labels and len(series or ()) != 1:
         raise typer.BadParameter("--slice-labels needs exactly one --series, which they label")
-    import os
     from dataclasses import replace
 
-    # TensorFlow's start-up notes are no news to whoever measures a network.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from worker.cli.start import quiet_tensorflow, start_command
+
+    quiet_tensorflow()
     from model.evaluation.folder import REPORT_FILE, write_evaluation
     from model.evaluation.subject import evaluation_without_images, find_subject
     from worker.bootstrap import registry
-    from worker.cli.start import start_command
     from worker.labelled_series import SliceLabels
 
     settings = start_command()

@@ -11,7 +11,7 @@ import typer
 
 from worker.cli import output
 from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run time
-from worker.cli.start import start_command
+from worker.cli.start import quiet_tensorflow, start_command
 
 if TYPE_CHECKING:
     from worker.retraining.request import RetrainingRequest
@@ -112,6 +112,7 @@ def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: 
 
     # Before TensorFlow is imported, which looks at it once.
     os.environ.update(training_environment(settings))
+    quiet_tensorflow()
     from model.devices import configure_devices
     from worker.cli.comparison_page import print_comparison
     from worker.retraining.run import Retraining

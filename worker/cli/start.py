@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,3 +17,12 @@ def start_command() -> Settings:
     settings = load_settings()
     configure_logging(settings.model_copy(update={"log_level": "warning"}))
     return settings
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notes out of a command; to be called before it is imported.
+
+    What goes wrong is raised as well as logged, so that nothing is lost. A level that somebody set
+    is left as it is.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
