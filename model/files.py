@@ -1,7 +1,8 @@
-"""Writing files that are whole or not there at all, whatever stops the process meanwhile."""
+"""Files written whole or not at all, whatever stops the process meanwhile; and their SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,6 +43,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is whole and on disk, or unchanged."""
     with replaced(path) as temporary:
         temporary.write_text(text)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.config import NetworkConfig
 from model.errors import ConfigError, ModelIntegrityError, RegistryError
+from model.files import file_sha256
 from model.pooling import Calibration, Pooling
 from model.prediction import ModelVersion
 
@@ -287,12 +287,6 @@ def require_name(what: str, value: str) -> None:
             f"{what} {value!r}: take letters, digits, dots, hyphens and underscores, and a letter "
             "or digit first"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version_key(entry: RegistryEntry) -> tuple[tuple[int, str], ...]:

@@ -16,7 +16,7 @@ from model.errors import RegistryError
 from model.evaluation.calibration import CalibrationMethod
 from model.evaluation.evaluate import Origin
 from model.evaluation.subject import RUN_CONFIG, evaluate_subject, subject_of_run
-from model.files import write_text
+from model.files import file_sha256, write_text
 from model.model_card import CardFacts, write_card
 from model.registry import (
     CARD_FILE,
@@ -26,7 +26,6 @@ from model.registry import (
     WEIGHTS_FILE,
     Manifest,
     RegistryEntry,
-    file_sha256,
     require_name,
 )
 from model.weights_file import round_weights

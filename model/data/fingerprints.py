@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from model.data.manifest import Split, read_manifest
 from model.errors import DatasetError, RegistryError
-from model.files import write_text
+from model.files import file_sha256, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,11 +113,6 @@ def file_digests(path: Path) -> list[str]:
         files = (
             sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
         )
-        return [_digest(file) for file in files]
+        return [file_sha256(file) for file in files]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,8 +22,9 @@ from model.evaluation.evaluate import (
 )
 from model.evaluation.evaluation import ChosenHere, ModelFacts
 from model.evaluation.slice_model import KerasSliceModel, SliceOutputs, run_slices
+from model.files import file_sha256
 from model.pooling import Calibration, Pooling
-from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Manifest, file_sha256, read_entry
+from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

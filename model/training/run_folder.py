@@ -13,7 +13,7 @@ import numpy as np
 
 from model.config import TrainingConfig
 from model.errors import ConfigError, TrainingError
-from model.files import replaced, write_text
+from model.files import file_sha256, replaced, write_text
 from model.training.checkpoint import has_checkpoint
 from model.training.environment import describe_environment
 from model.training.run_page import run_page
@@ -38,12 +38,6 @@ def samples_digest(samples: Sequence[Sample]) -> str:
         sha256.update(sample.image.tobytes())
         sha256.update(b"" if sample.mask is None else np.packbits(sample.mask).tobytes())
     return sha256.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RunFolder:
@@ -74,11 +68,11 @@ class RunFolder:
         self.path, self.config, self.manifest = path, config, manifest
         self.origin: dict[str, Any] = {
             "manifest": str(manifest.resolve()) if manifest else "",
-            "manifest_sha256": file_digest(manifest) if manifest else "",
+            "manifest_sha256": file_sha256(manifest) if manifest else "",
             "samples": len(samples),
             "samples_sha256": samples_digest(samples),
             "start_from": [
-                {"file": str(file.resolve()), "sha256": file_digest(file)} for file in start_from
+                {"file": str(file.resolve()), "sha256": file_sha256(file)} for file in start_from
             ],
         }
 
@@ -164,13 +158,6 @@ class RunFolder:
     def _page(self, state: RunState) -> str:
         origin = json.loads((self.path / ORIGIN).read_text())
         return run_page(self.path, self.config, state, origin)
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _different(old: TrainingConfig, new: TrainingConfig) -> list[str]:

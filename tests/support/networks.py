@@ -11,6 +11,7 @@ import numpy as np
 from model.config import NetworkConfig
 from model.data.fingerprints import training_fingerprints
 from model.data.manifest import ManifestRow, Split, write_manifest
+from model.files import file_sha256
 from model.pooling import Calibration, Pooling
 from model.registry import (
     MANIFEST_FILE,
@@ -18,7 +19,6 @@ from model.registry import (
     WEIGHTS_FILE,
     Manifest,
     RegistryEntry,
-    file_sha256,
     read_entry,
 )
 

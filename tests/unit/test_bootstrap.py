@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from model.errors import RegistryError
-from model.registry import Registry, file_sha256
+from model.files import file_sha256
+from model.registry import Registry
 from worker.bootstrap import chosen_model, registry, verify_model
 from worker.settings import load_settings
 

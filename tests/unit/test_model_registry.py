@@ -10,9 +10,10 @@ import pytest
 
 from model.config import NetworkConfig
 from model.errors import ModelIntegrityError, RegistryError
+from model.files import file_sha256
 from model.inference import PredictionOptions, Predictor
 from model.pooling import Calibration, Pooling
-from model.registry import NOT_EVALUATED, SHIPPED_ROOT, Manifest, Registry, file_sha256, read_entry
+from model.registry import NOT_EVALUATED, SHIPPED_ROOT, Manifest, Registry, read_entry
 from model.release import Identity
 
 _ABSOLUTE = re.compile(r"(?<![\w.*\"-])[/~]/?\w[\w.-]*|\"[/~][^\"]*|file://|\b[A-Za-z]:\\")
