@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ windowed them), cropped to the lungs, stretched between its 1st and 99th percent
 {counts}
 
 {sources}
-- Training, selection and calibration read single slices and figures; no whole series took part.
+- {series}
 
 ## Training
 `{command}`, with the settings in `training.json` beside this card.
@@ -75,8 +76,8 @@ Calibration: {method} on the {calibration_source} validation slices (slope {slop
 {intercept:.3f}); log loss on patients that did not fit it: {log_losses}.
 A study's probability is the mean over the highest {top:.0%} of its slices with lung; operating
 point {point:.4f}. The share and the operating point (sensitivity at least {sensitivity}) were
-chosen on studies composed of {calibration_source} validation slices, since the data hold no whole
-studies: {infected} of a study's slices come from one patient
+chosen on studies composed of {calibration_source} validation slices{composed_why}:
+{infected} of a study's slices come from one patient
 with COVID-19, the others, and all slices of a study without, from {others} patients without. At
 that point {composed}.
 AUC over composed studies by share:
@@ -95,6 +96,9 @@ operating point may lie elsewhere for them: set your own on your own data.
 """
 
 
+# A slice of a series adds its number to the path; reviewed studies are always series.
+_SLICE = re.compile(r"#\d+$")
+_REVIEWED = "reviewed"
 _SOURCE_NOTES = {
     "covid-ct": "figures cut from papers, split by patient as its authors did; no licence is "
     "stated for it",
@@ -163,6 +167,8 @@ def write_card(facts: CardFacts) -> str:
         empty=", ".join(facts.empty_mask_sources) or "none",
         note=facts.note,
         figures="\n".join(_row(figure) for figure in evaluation.figures),
+        series=_series_note(samples),
+        composed_why=_composed_why(samples),
         calibration_source=", ".join(decision.sources),
         sensitivity=SENSITIVITY_TARGET,
         infected=f"{INFECTED_SHARES[0]:.0%} to {INFECTED_SHARES[1]:.0%}",
@@ -197,6 +203,30 @@ def _source_notes(samples: Sequence[Sample]) -> list[str]:
     present = {sample.source for sample in samples}
     unknown = "data of this installation"
     return [f"- {each}: {_SOURCE_NOTES.get(each, unknown)}." for each in sorted(present)]
+
+
+def _of_series(samples: Sequence[Sample]) -> list[Sample]:
+    return [each for each in samples if _SLICE.search(each.path) or each.source == _REVIEWED]
+
+
+def _series_note(samples: Sequence[Sample]) -> str:
+    slices = _of_series(samples)
+    if not slices:
+        return (
+            "Training, selection and calibration read single slices and figures; no whole series "
+            "took part."
+        )
+    series = {_SLICE.sub("", each.path) for each in slices}
+    return (
+        f"{len(slices)} of the {len(samples)} images are slices of {len(series)} series; training, "
+        "selection and calibration read each slice on its own."
+    )
+
+
+def _composed_why(samples: Sequence[Sample]) -> str:
+    if not _of_series(samples):
+        return ", since the data hold no whole\nstudies"
+    return "; the series\namong the data were not judged as whole studies"
 
 
 def _performance(evaluation: Evaluation, composed: str) -> str:
