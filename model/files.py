@@ -45,6 +45,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole and on disk, or unchanged."""
+    with replaced(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:

@@ -17,9 +17,9 @@ from dicom_node.errors import DicomNodeError, RefusedError
 from dicom_node.provenance import ResultContext
 from dicom_node.reader import read_ct_series
 from model.errors import ModelError
+from model.files import write_bytes
 from worker.db import results, screenings, studies
 from worker.errors import LeaseLostError, WorkerError
-from worker.files import write_durably
 from worker.result import result_document
 from worker.screening import screen
 
@@ -175,7 +175,7 @@ class ScreeningJob:
     def _store(self, claim: Claim, encoded: EncodedObject, sha256: str) -> str:
         """Store an object under a name no other content can have; return its relative path."""
         path = Path(str(claim.screening_id)) / f"{encoded.kind}-{sha256[:16]}.dcm"
-        write_durably(self._config.results_dir / path, encoded.data)
+        write_bytes(self._config.results_dir / path, encoded.data)
         return str(path)
 
     def _release(self, claim: Claim, error: Exception, maximum_attempts: int) -> None:

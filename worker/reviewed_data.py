@@ -15,10 +15,10 @@ from dicom_node.pseudonymous_slices import encode_lesions, encode_slice
 from model.data.fingerprints import patient_fingerprint
 from model.data.manifest import LabelOrigin, ManifestRow
 from model.errors import DatasetError
+from model.files import write_bytes
 from model.volume import CtVolume
 from worker.db import reviews
 from worker.errors import ImagesGoneError, ReviewError
-from worker.files import write_durably
 from worker.judgement import Label, Lesions
 from worker.reviews import screened_series
 
@@ -184,12 +184,12 @@ class ReviewedData:
         volume = every_nth_slice(series.volume, step)
         slices = [encode_slice(volume, k, study.pseudonym) for k in range(volume.shape[0])]
         if lesions is not None:
-            write_durably(lesions, encode_lesions(slices, mask[::step], study.pseudonym))
+            write_bytes(lesions, encode_lesions(slices, mask[::step], study.pseudonym))
         # The folder gets its name last: where it is, everything of the study is.
         unfinished = images.with_name(f".{images.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         for number, data in enumerate(slices, start=1):
-            write_durably(unfinished / f"{number:04d}.dcm", data)
+            write_bytes(unfinished / f"{number:04d}.dcm", data)
         unfinished.rename(images)
 
     def _read(self, session: Session, review: Review) -> tuple[CtSeries, NDArray[np.bool_]]:

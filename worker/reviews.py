@@ -10,10 +10,10 @@ import numpy as np
 
 from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reader import read_ct_series
+from model.files import write_bytes
 from worker.db import reviews, studies
 from worker.db.tables import Screening
 from worker.errors import ImagesGoneError, ReviewError
-from worker.files import write_durably
 from worker.judgement import (
     Label,
     Lesions,
@@ -220,7 +220,7 @@ class ReviewDesk:
         """Copy a segmentation into the reviews folder, under a name no other content can have."""
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{subject.study_id}/seg-{sha256[:16]}.dcm"
-        write_durably(self._folders.reviews / name, data)
+        write_bytes(self._folders.reviews / name, data)
         return name, sha256
 
 

@@ -178,39 +178,3 @@ def _divided(
     out = np.full(below.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out
-
-
-def bootstrap_interval(
-    statistic: Callable[[NDArray[np.intp]], float],
-    clusters: NDArray[np.generic],
-    *,
-    repeats: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the percentile interval of a statistic under resampling of whole clusters.
-
-    Parameters
-    ----------
-    statistic
-        Takes the indices of a resampled set. A set it refuses with ValueError (one class only)
-        is drawn again.
-    clusters
-        Patient of each sample: images of one patient are not independent.
-    repeats, level, seed
-        Number of resampled sets, coverage and seed.
-    """
-    generator = np.random.default_rng(seed)
-    names, membership = np.unique(clusters, return_inverse=True)
-    members = [np.flatnonzero(membership == number) for number in range(names.size)]
-    values: list[float] = []
-    for _ in range(repeats * 10):
-        drawn = generator.integers(0, names.size, names.size)
-        try:
-            values.append(statistic(np.concatenate([members[number] for number in drawn])))
-        except ValueError:
-            continue
-        if len(values) == repeats:
-            break
-    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)

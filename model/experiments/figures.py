@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.config import Task
-from model.evaluation.metrics import bootstrap_interval, dice, roc_auc
+from model.data.dataset import sources_with_both_classes
+from model.evaluation.bootstrap import Resampler
+from model.evaluation.metrics import dice, weighted_auc, weighted_mean
 from model.experiments.result import MeasuredFigure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from model.data.dataset import Sample
+    from model.evaluation.metrics import Statistic
 
 BOTH_CLASSES = "both classes"
 THRESHOLD = 0.5
-FEWEST_PATIENTS = 5
 
 
 def measure(
@@ -59,12 +61,8 @@ def measure(
         known = np.array([sample.covid is not None for sample in samples])
         truth = np.array([bool(sample.covid) for sample in samples])
         probability = np.asarray(outputs[Task.CLASSIFICATION]).reshape(-1).astype(np.float64)
-        both = [
-            source
-            for source in np.unique(sources[known])
-            if np.unique(truth[known & (sources == source)]).size == 2
-        ]
-        groups = {BOTH_CLASSES: np.isin(sources, both) & known}
+        both = np.isin(sources, sources_with_both_classes(samples))
+        groups = {BOTH_CLASSES: both & known}
         groups |= {source: (sources == source) & known for source in np.unique(sources[known])}
         for name, chosen in groups.items():
             found += _classes(name, truth[chosen], probability[chosen], patients[chosen])
@@ -86,11 +84,7 @@ def _classes(
     found = []
     if truth.any() and not truth.all():
         found.append(_mean("accuracy", source, right, patients))
-        found.append(
-            _figure(
-                "auc", source, patients, lambda drawn: roc_auc(truth[drawn], probability[drawn])
-            )
-        )
+        found.append(_figure("auc", source, patients, weighted_auc(truth, probability)))
     if truth.any():
         found.append(_mean("sensitivity", source, right[truth], patients[truth]))
     if not truth.all():
@@ -101,18 +95,13 @@ def _classes(
 def _mean(
     name: str, source: str, values: NDArray[np.float64], patients: NDArray[np.str_]
 ) -> MeasuredFigure:
-    return _figure(name, source, patients, lambda drawn: float(values[drawn].mean()))
+    return _figure(name, source, patients, weighted_mean(values))
 
 
 def _figure(
-    name: str,
-    source: str,
-    patients: NDArray[np.str_],
-    statistic: Callable[[NDArray[np.intp]], float],
+    name: str, source: str, patients: NDArray[np.str_], statistic: Statistic
 ) -> MeasuredFigure:
+    value, interval = Resampler(patients).measure(statistic)
+    low, high = interval or (None, None)
     clusters = np.unique(patients).size
-    low = high = None
-    if clusters >= FEWEST_PATIENTS:
-        low, high = bootstrap_interval(statistic, patients)
-    value = statistic(np.arange(patients.size))
     return MeasuredFigure(name, str(source), patients.size, clusters, value, low, high)

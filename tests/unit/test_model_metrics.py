@@ -10,7 +10,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from model.evaluation.bootstrap import Resampler
 from model.evaluation.metrics import (
-    bootstrap_interval,
     dice,
     roc_auc,
     roc_auc_within,
@@ -156,11 +155,3 @@ def test_a_thousand_repeats_of_five_hundred_images_take_no_time():
     for make in (weighted_auc, weighted_average_precision, weighted_calibration_error):
         assert resampler.interval(make(truth, scores)) is not None
     assert time.process_time() - began < 2
-
-
-def test_bootstrap_over_indices_skips_sets_of_one_class():
-    truth, scores = np.array([1, 0, 0], bool), np.array([0.9, 0.1, 0.2])
-    low, high = bootstrap_interval(
-        lambda drawn: roc_auc(truth[drawn], scores[drawn]), np.arange(3), repeats=50
-    )
-    assert (low, high) == (1.0, 1.0)
