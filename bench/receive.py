@@ -27,8 +27,8 @@ LISTENER = """
 import signal, sys
 from pathlib import Path
 from dicom_node.config import ListenerConfig
-from dicom_node.listener import Listener
-from dicom_node.spool import Spool
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.spool import Spool
 root = Path(sys.argv[1])
 listener = Listener(ListenerConfig(
     ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), spool_dir=root,

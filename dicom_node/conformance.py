@@ -22,7 +22,7 @@ from dicom_node.contexts import (
     sop_class_name,
 )
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.provenance import RESULT_SOP_CLASSES
+from dicom_node.objects.provenance import RESULT_SOP_CLASSES
 from dicom_node.sop_classes import CT_SOP_CLASSES
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from dicom_node.assembly import series_digest_of_headers
-from dicom_node.header import InstanceHeader
+from dicom_node.reading.assembly import series_digest_of_headers
+from dicom_node.reading.header import InstanceHeader
+from dicom_node.reading.series import SeriesDecision, StudySelection, select_series
 from dicom_node.reasons import Reason
-from dicom_node.series import SeriesDecision, StudySelection, select_series
 from worker.db import events, screenings, studies
 from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.series import SelectionPolicy
+    from dicom_node.reading.series import SelectionPolicy
     from worker.db.engine import Database
     from worker.db.tables import Study
 

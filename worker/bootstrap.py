@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from dicom_node.config import Destination, ListenerConfig
-    from dicom_node.provenance import Equipment
-    from dicom_node.series import SelectionPolicy
+    from dicom_node.objects.provenance import Equipment
+    from dicom_node.reading.series import SelectionPolicy
     from model.inference import Predictor
     from model.registry import Registry, RegistryEntry
     from worker.assembler import Assembler
@@ -136,7 +136,7 @@ def listener_config(settings: Settings) -> ListenerConfig:
 
 def selection_policy(settings: Settings) -> SelectionPolicy:
     """Configure the rules a series is chosen by."""
-    from dicom_node.series import SelectionPolicy
+    from dicom_node.reading.series import SelectionPolicy
 
     return SelectionPolicy(
         minimum_slices=settings.minimum_slices,
@@ -146,7 +146,7 @@ def selection_policy(settings: Settings) -> SelectionPolicy:
 
 def equipment(settings: Settings) -> Equipment:
     """Describe this node for the objects it writes."""
-    from dicom_node.provenance import Equipment
+    from dicom_node.objects.provenance import Equipment
 
     return Equipment(
         software_version=version("lungwatch"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason
+from dicom_node.receiving.refusals import EdgeReason
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:

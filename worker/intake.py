@@ -13,8 +13,8 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from dicom_node.errors import RefusedError, SpoolError
-from dicom_node.header import read_header
-from dicom_node.provenance import is_own_result
+from dicom_node.objects.provenance import is_own_result
+from dicom_node.reading.header import read_header
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.db import events, studies
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.header import InstanceHeader
-    from dicom_node.refusals import RefusalNote
-    from dicom_node.spool import Spool
+    from dicom_node.reading.header import InstanceHeader
+    from dicom_node.receiving.refusals import RefusalNote
+    from dicom_node.receiving.spool import Spool
     from worker.db.engine import Database
     from worker.db.tables import Instance, Study
 

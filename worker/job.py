@@ -14,8 +14,8 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError, RefusedError
-from dicom_node.provenance import ResultContext
-from dicom_node.reader import read_ct_series
+from dicom_node.objects.provenance import ResultContext
+from dicom_node.reading.reader import read_ct_series
 from model.errors import ModelError
 from model.files import write_bytes
 from worker.db import results, screenings, studies
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from zoneinfo import ZoneInfo
 
-    from dicom_node.provenance import Equipment, ResultIdentity
-    from dicom_node.results import EncodedObject
+    from dicom_node.objects.provenance import Equipment, ResultIdentity
+    from dicom_node.objects.results import EncodedObject
     from model.inference import Predictor
     from model.prediction import ModelVersion
     from worker.db.engine import Database

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dicom_node.errors import RefusedError
-from dicom_node.reader import read_ct_series, read_headers
+from dicom_node.reading.reader import read_ct_series, read_headers
 from model.config import Task
 from model.errors import DatasetError, EvaluationError
 from model.evaluation.series import evaluate_series
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
     from model.evaluation.decision import StudyDecision
     from model.evaluation.series import SeriesEvaluation
     from model.evaluation.subject import Subject

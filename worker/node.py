@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.listener import Listener
-from dicom_node.spool import Spool
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.spool import Spool
 from worker import bootstrap
 from worker.intake import Intake
 from worker.loops import Loop

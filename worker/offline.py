@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from dicom_node.assembly import group_by_series
 from dicom_node.errors import RefusedError
-from dicom_node.provenance import ResultContext
-from dicom_node.reader import read_ct_series, read_headers
+from dicom_node.objects.provenance import ResultContext
+from dicom_node.reading.assembly import group_by_series
+from dicom_node.reading.reader import read_ct_series, read_headers
+from dicom_node.reading.series import select_series
 from dicom_node.reasons import Reason
-from dicom_node.series import select_series
 from worker import bootstrap
 from worker.errors import FolderError
 from worker.lifecycle import Progress as StudyProgress
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dicom_node.provenance import ResultIdentity
-    from dicom_node.reader import FolderContent
-    from dicom_node.series import StudySelection
+    from dicom_node.objects.provenance import ResultIdentity
+    from dicom_node.reading.reader import FolderContent
+    from dicom_node.reading.series import StudySelection
     from model.prediction import ModelVersion
     from worker.screening import Outcome
     from worker.settings import Settings

@@ -8,7 +8,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from dicom_node.pseudonymous_slices import Pseudonym
+from dicom_node.objects.pseudonymous_slices import Pseudonym
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:

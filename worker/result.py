@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.provenance import UidRole
+from dicom_node.objects.provenance import UidRole
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
     from model.prediction import Finding, Prediction
     from worker.db.tables import Delivery, Event, Review, Screening, Series, Study
     from worker.screening import Outcome

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.errors import RefusedError, SegmentationError
-from dicom_node.pseudonymous_slices import encode_lesions, encode_slice
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.objects.pseudonymous_slices import encode_lesions, encode_slice
 from model.data.fingerprints import patient_fingerprint
 from model.data.manifest import LabelOrigin, ManifestRow
 from model.errors import DatasetError
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from dicom_node.ct_series import CtSeries
-    from dicom_node.pseudonymous_slices import Pseudonym
+    from dicom_node.objects.pseudonymous_slices import Pseudonym
+    from dicom_node.reading.ct_series import CtSeries
     from worker.db.engine import Database
     from worker.db.tables import Review
     from worker.pseudonyms import Pseudonyms

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dicom_node.corrected_segmentation import read_corrected_segmentation
-from dicom_node.reader import read_ct_series
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.reading.reader import read_ct_series
 from model.files import write_bytes
 from worker.db import reviews, studies
 from worker.db.tables import Screening
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
     from worker.db.engine import Database
 
 _SEGMENTATION = "seg"

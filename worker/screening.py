@@ -8,17 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import RefusedError
-from dicom_node.provenance import ResultIdentity
+from dicom_node.objects.provenance import ResultIdentity
+from dicom_node.objects.results import encode_result
 from dicom_node.reasons import Reason
-from dicom_node.results import encode_result
 from model.errors import NoLungError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dicom_node.ct_series import CtSeries
-    from dicom_node.provenance import ResultContext
-    from dicom_node.results import EncodedObject
+    from dicom_node.objects.provenance import ResultContext
+    from dicom_node.objects.results import EncodedObject
+    from dicom_node.reading.ct_series import CtSeries
     from model.inference import Predictor
     from model.prediction import Prediction
 

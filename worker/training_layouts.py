@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pydicom
 from pydicom.uid import SegmentationStorage
 
-from dicom_node.reader import read_headers
+from dicom_node.reading.reader import read_headers
 from model.data.layouts.covid_ct import read_covid_ct
 from model.data.layouts.development import read_development
 from model.data.layouts.hundred_slices import read_hundred_slices
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dicom_node.header import InstanceHeader
+    from dicom_node.reading.header import InstanceHeader
 
     Instances = list[tuple[Path, InstanceHeader]]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 
-from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.errors import RefusedError, SegmentationError, is_from_system
-from dicom_node.reader import read_ct_series, read_headers
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.reading.reader import read_ct_series, read_headers
 from model.errors import DatasetError
 from model.volume import CtVolume
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
 
 
 def read_training_slice(

@@ -9,7 +9,7 @@ from pynetdicom import AE, _config
 from support.spooling import encoded_dataset
 from support.system import wait_until
 
-from dicom_node.spool import content_digest
+from dicom_node.receiving.spool import content_digest
 from worker.db.engine import Database
 from worker.db.tables import Event, Instance, Study
 from worker.lifecycle import StudyState

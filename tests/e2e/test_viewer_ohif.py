@@ -16,13 +16,13 @@ from support.synthetic_result import (
     read_single_frame_series,
 )
 
-from dicom_node.results import encode_result
+from dicom_node.objects.results import encode_result
 from worker.embedded.orthanc import ThrowAwayOrthanc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
     from model.prediction import Prediction
 
 _ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"

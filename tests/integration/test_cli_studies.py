@@ -4,8 +4,8 @@ import pytest
 from support.command import lungwatch
 
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason, RefusalNote
-from dicom_node.spool import Spool
+from dicom_node.receiving.refusals import EdgeReason, RefusalNote
+from dicom_node.receiving.spool import Spool
 from worker.db import events, screenings, studies
 from worker.db.engine import Database, now
 from worker.db.tables import Delivery, Series, Study

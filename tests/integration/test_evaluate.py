@@ -13,7 +13,7 @@ from support.command import lungwatch
 from support.networks import TINY, draw_manifest, write_version
 from support.services import require
 
-from dicom_node.reader import read_ct_series
+from dicom_node.reading.reader import read_ct_series
 from model.architectures import build
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, load_samples

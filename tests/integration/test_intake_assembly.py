@@ -8,9 +8,9 @@ from sqlalchemy import text
 from support.spooling import spool_file
 from support.study_rows import screened_study
 
-from dicom_node.refusals import RefusalNote
-from dicom_node.series import SelectionPolicy
-from dicom_node.spool import Spool
+from dicom_node.reading.series import SelectionPolicy
+from dicom_node.receiving.refusals import RefusalNote
+from dicom_node.receiving.spool import Spool
 from worker.assembler import Assembler
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database

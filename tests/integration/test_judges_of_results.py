@@ -30,11 +30,11 @@ from support.synthetic_result import (
     tiny_series,
 )
 
-from dicom_node.ct_series import CtSeries
-from dicom_node.provenance import Equipment, PredecessorReport
-from dicom_node.reader import read_ct_series
-from dicom_node.results import encode_result
-from dicom_node.summary_page import render_overlay
+from dicom_node.objects.provenance import Equipment, PredecessorReport
+from dicom_node.objects.results import encode_result
+from dicom_node.objects.summary_page import render_overlay
+from dicom_node.reading.ct_series import CtSeries
+from dicom_node.reading.reader import read_ct_series
 from model.prediction import Laterality, Prediction
 
 SMALL_LESION = (Ellipsoid((0.5, 0.5, 0.4), (1.2, 6, 5), Laterality.LEFT),)

@@ -22,8 +22,8 @@ from support.services import require
 from dicom_node.config import ListenerConfig
 from dicom_node.contexts import CT_TRANSFER_SYNTAXES
 from dicom_node.errors import ConfigurationError
-from dicom_node.listener import Listener
-from dicom_node.spool import Spool, content_digest
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.spool import Spool, content_digest
 from worker.embedded.process import ServiceProcess, free_ports
 
 if TYPE_CHECKING:

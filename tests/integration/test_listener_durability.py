@@ -16,7 +16,7 @@ import pytest
 from pydicom import dcmread
 from support.services import require
 
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from worker.embedded.process import ServiceProcess, free_ports
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ _LISTENER = """
 import signal, sys
 from pathlib import Path
 from dicom_node.config import ListenerConfig
-from dicom_node.listener import Listener
-from dicom_node.spool import Spool
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.spool import Spool
 
 root, port = Path(sys.argv[1]), int(sys.argv[2])
 config = ListenerConfig(

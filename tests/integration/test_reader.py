@@ -11,11 +11,11 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_node.errors import RefusedError
-from dicom_node.header import InstanceHeader, read_header
-from dicom_node.limits import ReadLimits
-from dicom_node.reader import read_ct_series, read_headers
+from dicom_node.reading.header import InstanceHeader, read_header
+from dicom_node.reading.limits import ReadLimits
+from dicom_node.reading.reader import read_ct_series, read_headers
+from dicom_node.reading.series import select_series
 from dicom_node.reasons import Reason
-from dicom_node.series import select_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from dicom_node.ct_series import CtSeries
+    from dicom_node.reading.ct_series import CtSeries
 
 LUNG_DX = "series/lung_dx-A0001-s3"
 SERIES = {

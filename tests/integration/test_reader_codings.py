@@ -23,13 +23,13 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_node.decoding import READABLE_TRANSFER_SYNTAXES
 from dicom_node.errors import RefusedError
-from dicom_node.header import read_header
-from dicom_node.pixels import PixelEncoding, hounsfield_table
-from dicom_node.reader import read_ct_series, read_headers
+from dicom_node.reading.decoding import READABLE_TRANSFER_SYNTAXES
+from dicom_node.reading.header import read_header
+from dicom_node.reading.pixels import PixelEncoding, hounsfield_table
+from dicom_node.reading.reader import read_ct_series, read_headers
+from dicom_node.reading.series import select_series
 from dicom_node.reasons import Reason
-from dicom_node.series import select_series
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -274,7 +274,7 @@ def test_a_missing_decoder_is_named_and_no_fault_of_the_study(
         "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split()))\n"
         "from pathlib import Path\n"
         "from dicom_node.errors import ConfigurationError\n"
-        "from dicom_node.reader import read_ct_series\n"
+        "from dicom_node.reading.reader import read_ct_series\n"
         "try: read_ct_series([Path(path) for path in sys.argv[2:]])\n"
         "except ConfigurationError as error: print(error)\n"
     )

@@ -12,8 +12,8 @@ from support.small_ct import write_small_ct
 from support.stated import SMALL, StatedPredictor, draw, screened
 from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 
-from dicom_node.corrected_segmentation import read_corrected_segmentation
-from dicom_node.reader import read_ct_series
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.reading.reader import read_ct_series
 from model.data.fingerprints import training_fingerprints
 from model.data.manifest import LabelOrigin, read_manifest, write_manifest
 from model.registry import TRAINING_DATA_FILE

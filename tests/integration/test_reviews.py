@@ -11,9 +11,9 @@ from support.stated import SMALL, StatedPredictor, draw, screened
 from support.study_rows import queued_screening
 from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 
-from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.errors import SegmentationError
-from dicom_node.reader import read_ct_series
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.reading.reader import read_ct_series
 from worker import learning
 from worker.db import events, reviews, schema, screenings, studies
 from worker.db.engine import Database

@@ -10,7 +10,7 @@ from worker.settings import load_settings
 from worker.telemetry import configure_logging
 configure_logging(load_settings(log_format="json", log_level="info"))
 structlog.get_logger("worker").info("study_moved", study=7)
-logging.getLogger("dicom_node.listener").info("listening")
+logging.getLogger("dicom_node.receiving.listener").info("listening")
 logging.getLogger("pynetdicom").warning("DOE^JANE")
 try:
     float("DOE^JANE")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicom_node.reader import read_ct_series
+from dicom_node.reading.reader import read_ct_series
 from model.inference import Predictor
 from model.lungs import Side, find_lungs
 from model.registry import Registry

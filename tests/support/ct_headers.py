@@ -7,8 +7,8 @@ from typing import Any
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicom_node.frames import FrameHeader
-from dicom_node.header import InstanceHeader
+from dicom_node.reading.frames import FrameHeader
+from dicom_node.reading.header import InstanceHeader
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from support.spooling import spool_file
 
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from worker import bootstrap
 from worker.db import schema
 from worker.db.engine import Database

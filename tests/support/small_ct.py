@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from support.synthetic_result import tiny_series
 
-from dicom_node.pseudonymous_slices import Pseudonym, encode_slice
+from dicom_node.objects.pseudonymous_slices import Pseudonym, encode_slice
 from model.volume import CtVolume
 from worker.demo.phantom import build_phantom
 

@@ -10,7 +10,7 @@ from pydicom.filereader import read_file_meta_info
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dicom_node.spool import Spool, SpooledInstance
+    from dicom_node.receiving.spool import Spool, SpooledInstance
 
 _PREAMBLE_AND_PREFIX = 132
 _GROUP_LENGTH_ELEMENT = 12

@@ -13,7 +13,7 @@ from support.installation import Installation
 from support.small_ct import write_small_ct
 from support.synthetic_result import MODEL, TINY_LESIONS, predict
 
-from dicom_node.common_attributes import encode_file
+from dicom_node.objects.common_attributes import encode_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

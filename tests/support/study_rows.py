@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dicom_node.header import InstanceHeader
+from dicom_node.reading.header import InstanceHeader
 from worker.db import events, screenings, studies
 from worker.db.engine import now
 from worker.db.tables import Delivery

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
-from dicom_node.ct_series import CtSeries, SliceReference
-from dicom_node.provenance import Equipment, ResultContext, ResultIdentity
+from dicom_node.objects.provenance import Equipment, ResultContext, ResultIdentity
+from dicom_node.reading.ct_series import CtSeries, SliceReference
 from model.prediction import Finding, Laterality, LesionMask, ModelVersion, Prediction
 from model.volume import CtVolume
 

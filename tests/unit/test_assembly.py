@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from support.ct_headers import make_series
 
-from dicom_node.assembly import group_by_series, series_digest_of_headers, settles_at
+from dicom_node.reading.assembly import group_by_series, series_digest_of_headers, settles_at
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 

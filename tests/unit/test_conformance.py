@@ -10,7 +10,7 @@ import pytest
 from dicom_node.conformance import fill, tables
 from dicom_node.contexts import accepted_contexts
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason
+from dicom_node.receiving.refusals import EdgeReason
 from dicom_node.status import StorageStatus
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"

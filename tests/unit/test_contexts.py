@@ -26,8 +26,8 @@ from dicom_node.contexts import (
     accepted_transfer_syntaxes,
     sop_class_name,
 )
-from dicom_node.decoding import READABLE_TRANSFER_SYNTAXES
-from dicom_node.provenance import RESULT_SOP_CLASSES
+from dicom_node.objects.provenance import RESULT_SOP_CLASSES
+from dicom_node.reading.decoding import READABLE_TRANSFER_SYNTAXES
 
 # What a routed chest CT study was seen to hold beside its images.
 COMPANIONS = {

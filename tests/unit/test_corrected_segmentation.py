@@ -14,11 +14,11 @@ from support.judges import of_this_environment
 from support.small_ct import write_small_ct
 from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_series
 
-from dicom_node.common_attributes import encode_file
-from dicom_node.corrected_segmentation import read_corrected_segmentation
 from dicom_node.errors import SegmentationError
-from dicom_node.reader import read_ct_series
-from dicom_node.segmentation import encode_segmentation
+from dicom_node.objects.common_attributes import encode_file
+from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
+from dicom_node.objects.segmentation import encode_segmentation
+from dicom_node.reading.reader import read_ct_series
 
 LESION = (
     Code("49755003", "SCT", "Morphologically Altered Structure"),

@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason
+from dicom_node.receiving.refusals import EdgeReason
 from model.registry import Registry
 from worker.cli.main import app
 from worker.cli.reference import PAGES

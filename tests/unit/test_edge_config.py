@@ -9,7 +9,7 @@ import pytest
 
 from dicom_node.config import DicomWebDestination, DimseDestination, ListenerConfig
 from dicom_node.errors import ConfigurationError
-from dicom_node.series import SelectionPolicy
+from dicom_node.reading.series import SelectionPolicy
 from worker import bootstrap
 from worker.settings import PREFIX, load_settings
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason
+from dicom_node.receiving.refusals import EdgeReason
 from worker.explanations import EDGE_REASONS, PROGRESS, REASONS, STATES, explain
 from worker.lifecycle import Progress, StudyState
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.ct_headers import make_frames
 
 from dicom_node.errors import RefusedError
-from dicom_node.geometry import GeometryTolerances, stack_frames
+from dicom_node.reading.geometry import GeometryTolerances, stack_frames
 from dicom_node.reasons import Reason
 
 SPACINGS = st.floats(0.4, 10.0)

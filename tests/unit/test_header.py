@@ -10,7 +10,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.errors import RefusedError
-from dicom_node.header import InstanceHeader, read_header
+from dicom_node.reading.header import InstanceHeader, read_header
 from dicom_node.reasons import Reason
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dicom_node.outline import regions
+from dicom_node.objects.outline import regions
 
 
 def polygon_area(outline):

@@ -9,7 +9,7 @@ from pydicom.uid import UID, CTImageStorage, SegmentationStorage
 from support.synthetic_result import MODEL, context_of, tiny_series
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.provenance import (
+from dicom_node.objects.provenance import (
     MANUFACTURER,
     MODEL_NAME,
     Equipment,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_node import refusals
 from dicom_node.reasons import Reason
-from dicom_node.refusals import EdgeReason, RefusalNote
-from dicom_node.spool import Spool
+from dicom_node.receiving import refusals
+from dicom_node.receiving.refusals import EdgeReason, RefusalNote
+from dicom_node.receiving.spool import Spool
 
 if TYPE_CHECKING:
     from pathlib import Path

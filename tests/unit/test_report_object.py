@@ -6,10 +6,10 @@ from highdicom.sr import Comprehensive3DSR
 from pydicom.uid import Comprehensive3DSRStorage
 from support.synthetic_result import MODEL, TINY_LESIONS, context_of, predict, tiny_series
 
-from dicom_node import codes
-from dicom_node.provenance import PredecessorReport
-from dicom_node.report import encode_report
-from dicom_node.segmentation import encode_segmentation
+from dicom_node.objects import codes
+from dicom_node.objects.provenance import PredecessorReport
+from dicom_node.objects.report import encode_report
+from dicom_node.objects.segmentation import encode_segmentation
 
 PREDECESSOR = PredecessorReport("1.2.3.1", "1.2.3.20", Comprehensive3DSRStorage, "1.2.3.21")
 

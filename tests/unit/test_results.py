@@ -17,10 +17,10 @@ from pydicom.uid import (
 )
 from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_series
 
-from dicom_node.header import InstanceHeader
-from dicom_node.provenance import is_own_result
-from dicom_node.results import encode_result
-from dicom_node.summary_page import render_overlay
+from dicom_node.objects.provenance import is_own_result
+from dicom_node.objects.results import encode_result
+from dicom_node.objects.summary_page import render_overlay
+from dicom_node.reading.header import InstanceHeader
 
 _TESTS = Path(__file__).resolve().parents[1]
 

@@ -10,8 +10,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_series
 
-from dicom_node.segmentation import encode_segmentation
-from dicom_node.source_headers import frame_of_reference_uid
+from dicom_node.objects.segmentation import encode_segmentation
+from dicom_node.objects.source_headers import frame_of_reference_uid
 
 
 def encode(series, lesions=TINY_LESIONS, **changes):

@@ -18,9 +18,9 @@ from pydicom.uid import (
 )
 from support.ct_headers import make_series
 
-from dicom_node.limits import ReadLimits
+from dicom_node.reading.limits import ReadLimits
+from dicom_node.reading.series import SelectionPolicy, select_series
 from dicom_node.reasons import Reason
-from dicom_node.series import SelectionPolicy, select_series
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.kernels import is_lung_kernel
+from dicom_node.reading.kernels import is_lung_kernel
 
 
 @pytest.mark.parametrize(

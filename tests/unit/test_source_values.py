@@ -9,9 +9,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_series
 
-from dicom_node.provenance import Equipment
-from dicom_node.results import encode_result
-from dicom_node.source_headers import study_attributes
+from dicom_node.objects.provenance import Equipment
+from dicom_node.objects.results import encode_result
+from dicom_node.objects.source_headers import study_attributes
 
 
 def as_received(keyword: str, value: bytes) -> RawDataElement:

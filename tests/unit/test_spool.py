@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool import Spool, SpooledInstance, content_digest, uid_hash
+from dicom_node.receiving.spool import Spool, SpooledInstance, content_digest, uid_hash
 
 if TYPE_CHECKING:
     from pathlib import Path

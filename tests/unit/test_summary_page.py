@@ -10,9 +10,9 @@ from support.synthetic_result import (
     tiny_series,
 )
 
-from dicom_node.colours import lesion_colour
-from dicom_node.slice_picture import body_box, choose_slices, patient_directions
-from dicom_node.summary_page import render_overlay
+from dicom_node.objects.colours import lesion_colour
+from dicom_node.objects.slice_picture import body_box, choose_slices, patient_directions
+from dicom_node.objects.summary_page import render_overlay
 from model.prediction import Laterality
 
 

@@ -16,6 +16,8 @@ from worker.explanations import EDGE_REASONS, PROGRESS, REASONS, STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pydantic import BaseModel
+
     from worker.explanations import Explanation
 
 _GENERATED = "<!-- Written by `make docs`; do not edit by hand. -->"
@@ -76,8 +78,18 @@ def _command_sections(context: Any) -> Iterator[str]:  # noqa: ANN401 - typer ke
 
 def settings_page() -> str:
     """Page with every setting: variable, type, default and description."""
-    from worker.settings import PREFIX, Settings
+    from worker.settings import GROUPS
 
+    sections = (part for group in GROUPS for part in _settings_section(group))
+    return "\n\n".join(["# Settings", _GENERATED, _SETTINGS, *sections]) + "\n"
+
+
+def _settings_section(group: type[BaseModel]) -> Iterator[str]:
+    from worker.settings import PREFIX
+
+    title, _, meaning = (group.__doc__ or "").partition(": ")
+    yield f"## {title}"
+    yield meaning[0].upper() + meaning[1:]
     rows = [
         (
             f"`{PREFIX}{name.upper()}`",
@@ -85,15 +97,9 @@ def settings_page() -> str:
             _default(schema),
             str(schema["description"]),
         )
-        for name, schema in Settings.model_json_schema()["properties"].items()
+        for name, schema in group.model_json_schema()["properties"].items()
     ]
-    parts = [
-        "# Settings",
-        _GENERATED,
-        _SETTINGS,
-        _table(("variable", "type", "default", "meaning"), rows),
-    ]
-    return "\n\n".join(parts) + "\n"
+    yield _table(("variable", "type", "default", "meaning"), rows)
 
 
 def _type_in_words(schema: Mapping[str, Any]) -> str:

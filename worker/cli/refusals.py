@@ -20,7 +20,7 @@ def refusal_document(note: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     note
-        Detail of the event, which is a `dicom_node.refusals.RefusalNote`.
+        Detail of the event, which is a `dicom_node.receiving.refusals.RefusalNote`.
     """
     explanation = explain(note["reason"])
     sop_class = note.get("sop_class_uid")

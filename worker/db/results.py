@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from dicom_node.provenance import PredecessorReport
+from dicom_node.objects.provenance import PredecessorReport
 from worker.db import deliveries, events, model_versions, screenings
 from worker.db.tables import FindingRow, Screening
 from worker.lifecycle import Progress, StudyEvent
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.provenance import ResultIdentity
+    from dicom_node.objects.provenance import ResultIdentity
     from model.prediction import ModelVersion
     from worker.db.screenings import Claim
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, or_, select
 
-from dicom_node.assembly import settles_at
+from dicom_node.reading.assembly import settles_at
 from dicom_node.reasons import Reason
 from worker.db import deliveries, events, screenings
 from worker.db.engine import now
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.header import InstanceHeader
-    from dicom_node.series import StudySelection
+    from dicom_node.reading.header import InstanceHeader
+    from dicom_node.reading.series import StudySelection
 
 _UNREADABLE = "unreadable-"
 

@@ -1,0 +1,41 @@
+"""Settings of delivery."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from worker.setting_groups.types import CommaSeparated
+
+
+class DeliverySettings(BaseModel):
+    """Delivery: where results go and when a failed delivery is tried again."""
+
+    destinations: CommaSeparated = Field(
+        default=(),
+        # It may hold passwords.
+        repr=False,
+        description=(
+            "Where results go, separated by commas: dimse://AE_TITLE@host:port or "
+            "stow+https://user:password@host/dicom-web, the latter with ?token=... instead of a "
+            "user or ?ca_bundle=FILE where need be. Append #NAME to name one; otherwise its AE "
+            "title or host does. Write @, / and # within a name or password as %40, %2F and %23."
+        ),
+    )
+    delivery_retry_seconds: float = Field(
+        default=30,
+        gt=0,
+        description=(
+            "First pause before a failed delivery is tried again; doubles with each failure."
+        ),
+    )
+    delivery_retry_maximum_seconds: float = Field(
+        default=3600, gt=0, description="Longest pause between two tries of a delivery."
+    )
+    delivery_lease_seconds: float = Field(
+        default=600,
+        gt=0,
+        description=(
+            "Longest time sending one result may take; then it is sent again. A node that "
+            "starts takes up what an earlier one left at once."
+        ),
+    )
