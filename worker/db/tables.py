@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from worker.audit_entry import ActorKind, AuditAction, AuditOutcome
 from worker.db.types import UtcDateTime
 from worker.judgement import Lesions, RejectReason, ReviewDecision
 from worker.lifecycle import (
@@ -288,6 +289,28 @@ class Event(Base):
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
     event: Mapped[str] = mapped_column(String(64))
     detail: Mapped[dict[str, Any]]
+
+
+class AuditEvent(Base):
+    """One line of the audit trail; the database itself refuses to change or delete it.
+
+    It refers to no other row: the trail outlives the studies it tells of. `digest` seals the line
+    with the digest of the one before it (`worker.db.audit`).
+    """
+
+    __tablename__ = "audit_events"
+
+    number: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(index=True)
+    action: Mapped[AuditAction] = mapped_column(_coded(AuditAction, length=32))
+    outcome: Mapped[AuditOutcome] = mapped_column(_coded(AuditOutcome))
+    actor_kind: Mapped[ActorKind] = mapped_column(_coded(ActorKind))
+    actor: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text)
+    study_instance_uid: Mapped[str | None] = mapped_column(String(128))
+    detail: Mapped[dict[str, Any]]
+    previous_digest: Mapped[str] = mapped_column(Digest, unique=True)
+    digest: Mapped[str] = mapped_column(Digest)
 
 
 class Review(Base):
