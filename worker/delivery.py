@@ -12,7 +12,7 @@ import structlog
 from dicom_node.errors import PeerError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
-from worker.db import deliveries
+from worker.db import deliveries, screenings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,16 +136,14 @@ class Deliverer:
                 )
                 for d in taken
             ]
-        self._send(destination, due)
-        with self._database.transaction() as session:
-            deliveries.settle(session, screening_id)
+        self._send(destination, screening_id, due)
         return len(due)
 
-    def _send(self, destination: Destination, due: Sequence[_Due]) -> None:
+    def _send(self, destination: Destination, screening_id: int, due: Sequence[_Due]) -> None:
         try:
             outcomes = open_peer(destination).store([entry.outgoing() for entry in due])
         except SpoolError as error:
-            self._refuse(due, str(error))
+            self._refuse(screening_id, due, str(error))
         except OSError as error:
             # Our own disk: another try may find it well, and the destination is not to blame.
             self._postpone(due, f"a result cannot be read: {error.strerror}")
@@ -156,17 +154,25 @@ class Deliverer:
             log.exception("delivery_failed", destination=destination.name)
             self._postpone(due, f"{type(error).__name__} while it was sent")
         else:
-            self._record(destination, due, outcomes)
+            self._record(destination, screening_id, due, outcomes)
 
     def _record(
-        self, destination: Destination, due: Sequence[_Due], outcomes: Sequence[StoreOutcome]
+        self,
+        destination: Destination,
+        screening_id: int,
+        due: Sequence[_Due],
+        outcomes: Sequence[StoreOutcome],
     ) -> None:
         with self._database.transaction() as session:
+            screenings.lock(session, screening_id)
             for entry, outcome in zip(due, outcomes, strict=True):
                 if outcome.stored:
                     deliveries.mark_delivered(session, entry.delivery_id, outcome.detail)
                 elif outcome.verdict is StoreVerdict.REFUSED:
                     deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
+            # In the same transaction: a node that died in between would leave the study waiting
+            # for objects of which none is due any more.
+            deliveries.settle(session, screening_id)
         away = [o.detail for o in outcomes if o.verdict is StoreVerdict.UNAVAILABLE]
         if away:
             self._open_circuit(destination, due, away[0])
@@ -190,7 +196,9 @@ class Deliverer:
             for entry in due:
                 deliveries.postpone(session, entry.delivery_id, error, pause)
 
-    def _refuse(self, due: Sequence[_Due], error: str) -> None:
+    def _refuse(self, screening_id: int, due: Sequence[_Due], error: str) -> None:
         with self._database.transaction() as session:
+            screenings.lock(session, screening_id)
             for entry in due:
                 deliveries.mark_refused(session, entry.delivery_id, error)
+            deliveries.settle(session, screening_id)
