@@ -3,7 +3,7 @@
 from alembic import context
 
 from worker.db.engine import make_engine
-from worker.db.tables import Base
+from worker.db.tables import Study
 
 
 def migrate() -> None:
@@ -22,7 +22,7 @@ def migrate() -> None:
 def _run(connection) -> None:  # noqa: ANN001 - Alembic loads this file by path
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=Study.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
     )

@@ -69,6 +69,10 @@ PROGRESS: Mapping[Progress, Explanation] = {
         "The detail holds the PACS's answer: let it accept our AE title and the SOP classes of "
         "SEG, SR and secondary capture, then `lungwatch studies requeue`.",
     ),
+    Progress.NOT_COMMITTED: Explanation(
+        "a destination does not keep a result; sent again",
+        "Nothing, unless it repeats: then the PACS's log tells why it does not keep the object.",
+    ),
     Progress.ATTEMPTS_EXHAUSTED: Explanation(
         "screening failed too often",
         "The detail holds the last error. Mend its cause, then `lungwatch studies requeue`.",
@@ -81,6 +85,14 @@ PROGRESS: Mapping[Progress, Explanation] = {
     Progress.NOTHING_TO_SCREEN: Explanation("holds no CT to screen"),
     Progress.RECEIVED_AGAIN: Explanation("came again and could be read; see its own study"),
     Progress.REQUEUED: Explanation("queued again by a person"),
+    Progress.IMAGES_CLEANED: Explanation(
+        "new images came after the others were cleaned",
+        "Send the whole study again: the new images alone would give another result.",
+    ),
+    Progress.FILES_LOST: Explanation(
+        "its files were not there after a restore",
+        "Send the study again, then `lungwatch studies requeue`.",
+    ),
 }
 
 REASONS: Mapping[Reason, Explanation] = {

@@ -37,6 +37,8 @@ class StudyEvent(StrEnum):
     SCREENED = "screened"
     FAILED = "failed"
     DELIVERED = "delivered"
+    NOT_COMMITTED = "not_committed"
+    FILES_LOST = "files_lost"
     UNCHANGED = "unchanged"
     REQUEUED = "requeued"
 
@@ -53,11 +55,14 @@ class Progress(StrEnum):
     DELIVERED = "delivered"
     NO_DESTINATION = "no_destination"
     DELIVERY_REFUSED = "delivery_refused"
+    NOT_COMMITTED = "not_committed"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     PROCESSING_ERROR = "processing_error"
     NOTHING_TO_SCREEN = "nothing_to_screen"
     RECEIVED_AGAIN = "received_again"
     REQUEUED = "requeued"
+    IMAGES_CLEANED = "images_cleaned"
+    FILES_LOST = "files_lost"
 
 
 AT_REST = (StudyState.COMPLETED, StudyState.REFUSED, StudyState.IGNORED, StudyState.FAILED)
@@ -76,6 +81,8 @@ _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
         StudyState.FAILED,
     ),
     StudyEvent.DELIVERED: ((StudyState.DELIVERING,), StudyState.COMPLETED),
+    StudyEvent.NOT_COMMITTED: ((StudyState.COMPLETED,), StudyState.DELIVERING),
+    StudyEvent.FILES_LOST: (tuple(StudyState), StudyState.FAILED),
     StudyEvent.REQUEUED: ((*AT_REST, StudyState.DELIVERING), StudyState.RECEIVING),
 }
 
@@ -113,6 +120,15 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+
+
+class CommitmentState(StrEnum):
+    """What a destination has promised for a delivered object (PS3.4 annex J)."""
+
+    NOT_ASKED = "not_asked"
+    WAITING = "waiting"
+    REQUESTED = "requested"
+    COMMITTED = "committed"
 
 
 class TrainingState(StrEnum):

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from worker.db.tables import Base
+from worker.db.tables import Study
 from worker.errors import WorkerError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check(engine: Engine) -> SchemaStatus:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         current = context.get_current_revision()
-        drift = compare_metadata(context, Base.metadata) if current == expected else []
+        drift = compare_metadata(context, Study.metadata) if current == expected else []
     return SchemaStatus(current, expected, tuple(str(difference) for difference in drift))
 
 

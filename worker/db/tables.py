@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Enum,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.audit_entry import ActorKind, AuditAction, AuditOutcome
-from worker.db.types import UtcDateTime
+from worker.db.base import Base, Digest, Key, Uid, coded
 from worker.judgement import Lesions, RejectReason, ReviewDecision
 from worker.lifecycle import (
+    CommitmentState,
     DeliveryState,
     PromotionAction,
     ScreeningState,
@@ -31,50 +20,20 @@ from worker.lifecycle import (
     TrainingState,
 )
 
-Uid = String(64)
-Digest = String(64)
-
-
-def _coded(codes: type[StrEnum], length: int = 16) -> Enum:
-    # As text, without a constraint: a new code then needs no migration.
-    return Enum(
-        codes,
-        native_enum=False,
-        create_constraint=False,
-        length=length,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
-
-Key = BigInteger().with_variant(Integer, "sqlite")
-
-
-class Base(DeclarativeBase):
-    """Root of all tables; names every constraint so that migrations can refer to it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own way
-
 
 class Study(Base):
     """One study, in one visible state with a coded reason.
 
     `assemble_at` is when a receiving study counts as complete: the settle time after its last CT.
+    `cleaned_at` is when retention gave up its images and results; while `files_to_remove` is set,
+    some of their files may still be there.
     """
 
     __tablename__ = "studies"
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(128), unique=True)
-    state: Mapped[StudyState] = mapped_column(_coded(StudyState), index=True)
+    state: Mapped[StudyState] = mapped_column(coded(StudyState), index=True)
     reason: Mapped[str] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(Text, default="")
     revision: Mapped[int] = mapped_column(default=0)
@@ -88,6 +47,8 @@ class Study(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     assemble_at: Mapped[datetime | None] = mapped_column(index=True)
+    cleaned_at: Mapped[datetime | None]
+    files_to_remove: Mapped[bool] = mapped_column(default=False)
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     series: Mapped[list[Series]] = relationship(back_populates="study")
@@ -97,7 +58,10 @@ class Study(Base):
 
 
 class Instance(Base):
-    """One received SOP instance: what it says of itself, and what was done with it."""
+    """One received SOP instance: what it says of itself, and what was done with it.
+
+    `cleaned_at` is when its file was given up, None once it came again.
+    """
 
     __tablename__ = "instances"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "content_digest"),)
@@ -114,6 +78,7 @@ class Instance(Base):
     header: Mapped[dict[str, Any]]
     calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
     received_at: Mapped[datetime]
+    cleaned_at: Mapped[datetime | None]
 
     study: Mapped[Study] = relationship(back_populates="instances")
 
@@ -180,7 +145,7 @@ class Promotion(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
     at: Mapped[datetime]
-    action: Mapped[PromotionAction] = mapped_column(_coded(PromotionAction))
+    action: Mapped[PromotionAction] = mapped_column(coded(PromotionAction))
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
     previous_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
     who: Mapped[str] = mapped_column(Text)
@@ -193,22 +158,35 @@ class Promotion(Base):
     previous: Mapped[ModelVersionRow] = relationship(foreign_keys=[previous_id])
 
 
+_IN_FORCE = "state IN ('queued', 'running', 'succeeded')"
+
+
 class Screening(Base):
     """One chosen series in one revision of its study: the work, its lease and its result.
 
     `attempts` counts claims and is the fencing token: only the claim that holds the current
-    value may record a result.
+    value may record a result. Of a study one screening at most is in force. `cleaned_at` is when
+    the files of its result were given up.
     """
 
     __tablename__ = "screenings"
-    __table_args__ = (UniqueConstraint("study_id", "revision"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "revision"),
+        Index(
+            "uq_screenings_in_force",
+            "study_id",
+            unique=True,
+            sqlite_where=text(_IN_FORCE),
+            postgresql_where=text(_IN_FORCE),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
     revision: Mapped[int]
     series_instance_uid: Mapped[str] = mapped_column(String(128))
     instances_digest: Mapped[str] = mapped_column(Digest)
-    state: Mapped[ScreeningState] = mapped_column(_coded(ScreeningState), index=True)
+    state: Mapped[ScreeningState] = mapped_column(coded(ScreeningState), index=True)
     reason: Mapped[str] = mapped_column(String(64), default="")
     detail: Mapped[str] = mapped_column(Text, default="")
     attempts: Mapped[int] = mapped_column(default=0)
@@ -219,6 +197,7 @@ class Screening(Base):
     not_before: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    cleaned_at: Mapped[datetime | None]
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     result_identity: Mapped[str | None] = mapped_column(Digest, index=True)
@@ -252,12 +231,18 @@ class FindingRow(Base):
 
 
 class Delivery(Base):
-    """The outbox: one encoded object on its way to one destination."""
+    """The outbox: one encoded object on its way to one destination.
+
+    `commitment` tells how far that destination's promise to keep it is. `commitment_due_at` is
+    when to ask for it next, or again.
+    """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("sop_instance_uid", "destination"),
         Index("ix_deliveries_due", "state", "next_attempt_at"),
+        Index("ix_deliveries_commitment", "commitment", "commitment_due_at"),
+        Index("uq_deliveries_kind", "screening_id", "destination", "kind", unique=True),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -269,13 +254,43 @@ class Delivery(Base):
     series_instance_uid: Mapped[str] = mapped_column(Uid)
     path: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(Digest)
-    state: Mapped[DeliveryState] = mapped_column(_coded(DeliveryState))
+    state: Mapped[DeliveryState] = mapped_column(coded(DeliveryState))
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime]
     last_error: Mapped[str] = mapped_column(Text, default="")
     delivered_at: Mapped[datetime | None]
+    commitment: Mapped[CommitmentState] = mapped_column(
+        coded(CommitmentState), default=CommitmentState.NOT_ASKED
+    )
+    commitment_due_at: Mapped[datetime | None]
+    commitment_attempts: Mapped[int] = mapped_column(default=0)
+    commitment_failures: Mapped[int] = mapped_column(default=0)
+    commitment_error: Mapped[str] = mapped_column(Text, default="")
+    committed_at: Mapped[datetime | None]
 
     screening: Mapped[Screening] = relationship(back_populates="deliveries")
+
+
+class CommitmentRequest(Base):
+    """A Storage Commitment request; a report that names none of these is nobody's answer."""
+
+    __tablename__ = "commitment_requests"
+
+    transaction_uid: Mapped[str] = mapped_column(Uid, primary_key=True)
+    destination: Mapped[str] = mapped_column(String(128))
+    requested_at: Mapped[datetime]
+
+
+class Circuit(Base):
+    """A destination that is away: nothing goes there but one object when `probe_at` is over."""
+
+    __tablename__ = "circuits"
+
+    destination: Mapped[str] = mapped_column(String(128), primary_key=True)
+    failures: Mapped[int]
+    opened_at: Mapped[datetime]
+    probe_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(Text)
 
 
 class Event(Base):
@@ -302,9 +317,9 @@ class AuditEvent(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(index=True)
-    action: Mapped[AuditAction] = mapped_column(_coded(AuditAction, length=32))
-    outcome: Mapped[AuditOutcome] = mapped_column(_coded(AuditOutcome))
-    actor_kind: Mapped[ActorKind] = mapped_column(_coded(ActorKind))
+    action: Mapped[AuditAction] = mapped_column(coded(AuditAction, length=32))
+    outcome: Mapped[AuditOutcome] = mapped_column(coded(AuditOutcome))
+    actor_kind: Mapped[ActorKind] = mapped_column(coded(ActorKind))
     actor: Mapped[str] = mapped_column(Text)
     source: Mapped[str] = mapped_column(Text)
     study_instance_uid: Mapped[str | None] = mapped_column(String(128))
@@ -327,10 +342,10 @@ class Review(Base):
     screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
     reviewed_at: Mapped[datetime]
     reviewer: Mapped[str] = mapped_column(String(128))
-    decision: Mapped[ReviewDecision] = mapped_column(_coded(ReviewDecision))
-    reason: Mapped[RejectReason | None] = mapped_column(_coded(RejectReason, length=32))
+    decision: Mapped[ReviewDecision] = mapped_column(coded(ReviewDecision))
+    reason: Mapped[RejectReason | None] = mapped_column(coded(RejectReason, length=32))
     covid: Mapped[bool | None]
-    lesions: Mapped[Lesions] = mapped_column(_coded(Lesions))
+    lesions: Mapped[Lesions] = mapped_column(coded(Lesions))
     segmentation_path: Mapped[str | None] = mapped_column(Text)
     segmentation_sha256: Mapped[str | None] = mapped_column(Digest)
     note: Mapped[str] = mapped_column(Text, default="")
@@ -348,7 +363,7 @@ class TrainingRun(Base):
     __tablename__ = "training_runs"
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
-    state: Mapped[TrainingState] = mapped_column(_coded(TrainingState))
+    state: Mapped[TrainingState] = mapped_column(coded(TrainingState))
     folder: Mapped[str] = mapped_column(Text, unique=True)
     request: Mapped[dict[str, Any]]
     stage: Mapped[str] = mapped_column(Text, default="")
