@@ -1,6 +1,7 @@
 """Studies, leases and outbox on both databases."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from support.study_rows import (
 )
 
 from worker.db import deliveries, events, schema, screenings, studies
+from worker.db.engine import now
 from worker.db.tables import Delivery, Event, Screening, Series, Study
 from worker.errors import LeaseLostError, NotFoundError, TransitionError
 from worker.lifecycle import DeliveryState, ScreeningState, StudyEvent, StudyState
@@ -237,6 +239,16 @@ def test_a_long_queue_does_not_fill_the_broker(database):
             screenings.mark_published(session, screening_id)
         assert screenings.unpublished(session, 60) == []
         assert screenings.unpublished(session, -1) == ids[:10]
+        # However long the queue takes: who is not next gets no second message.
+        for number, screening_id in enumerate(ids):
+            screening = session.get_one(Screening, screening_id)
+            screening.published_at = now(session) - timedelta(seconds=60 if number >= 10 else 0)
+        session.flush()
+        assert screenings.unpublished(session, 30) == []
+        # A lost message is found when its screening is among the next.
+        for screening_id in ids[:10]:
+            screenings.claim(session, screening_id, "here", 60)
+        assert screenings.unpublished(session, 30) == ids[10:20]
 
 
 def test_a_refused_series_makes_room_for_another_that_qualified(database):

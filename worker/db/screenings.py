@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SUPERSEDABLE = (ScreeningState.QUEUED, ScreeningState.RUNNING, ScreeningState.SUCCEEDED)
 _PUBLISHED_AT_ONCE = 100
-_REPUBLISHED_AT_ONCE = 10
+_NEXT_IN_QUEUE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +282,9 @@ def _expired(session: Session) -> Select[int]:
 def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
     """List queued screenings to send a message for.
 
-    Those that none was sent for, and of those waiting for long, whose message may be lost, only
-    the oldest few: a long queue must not fill the broker with repetitions.
+    Those that none was sent for, and of the few that are next in the queue those whose message
+    may be lost. The others wait for good reason, and come next in turn: a long queue must not
+    fill the broker with repetitions, however long it takes.
     """
     moment = now(session)
     waiting = (
@@ -297,9 +298,15 @@ def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
         .order_by(Screening.id)
     )
     never = waiting.where(Screening.published_at.is_(None)).limit(_PUBLISHED_AT_ONCE)
-    perhaps_lost = waiting.where(
-        Screening.published_at < moment - timedelta(seconds=republish_seconds)
-    ).limit(_REPUBLISHED_AT_ONCE)
+    next_ones = waiting.limit(_NEXT_IN_QUEUE).subquery()
+    perhaps_lost = (
+        select(Screening.id)
+        .where(
+            Screening.id.in_(select(next_ones.c.id)),
+            Screening.published_at < moment - timedelta(seconds=republish_seconds),
+        )
+        .order_by(Screening.id)
+    )
     return [*session.scalars(never), *session.scalars(perhaps_lost)]
 
 

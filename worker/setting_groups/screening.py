@@ -32,7 +32,7 @@ class ScreeningSettings(BaseModel):
         default=(), description="GPU indices separated by commas; each gets one screening process."
     )
     lease_seconds: float = Field(
-        default=60,
+        default=30,
         ge=3,
         description=(
             "Time after which a screening whose worker died is queued again; a living "
@@ -58,5 +58,9 @@ class ScreeningSettings(BaseModel):
         ),
     )
     republish_seconds: float = Field(
-        default=60, gt=0, description="Time after which a queued screening gets another message."
+        default=30,
+        gt=0,
+        description=(
+            "Time after which a queued screening whose turn has come gets another message."
+        ),
     )
