@@ -21,6 +21,7 @@ from model.files import write_bytes
 from worker.db import results, screenings, studies
 from worker.errors import LeaseLostError, WorkerError
 from worker.result import result_document
+from worker.result_janitor import ResultJanitor
 from worker.screening import screen
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class ScreeningJob:
         self._database = database
         self._network = network
         self._config = config
+        self._janitor = ResultJanitor(database, config.results_dir)
         self._name = worker_name()
 
     def run(self, screening_id: int) -> None:
@@ -118,6 +120,8 @@ class ScreeningJob:
             # Whatever it was, it belongs to this study alone: the worker goes on.
             log.exception("screening_failed", screening=screening_id)
             self._release(claim, error, self._config.maximum_attempts)
+        else:
+            self._tidy(screening_id)
 
     def _screen(self, claim: Claim, predictor: Predictor) -> None:
         with self._database.reading() as session:
@@ -177,6 +181,13 @@ class ScreeningJob:
         path = Path(str(claim.screening_id)) / f"{encoded.kind}-{sha256[:16]}.dcm"
         write_bytes(self._config.results_dir / path, encoded.data)
         return str(path)
+
+    def _tidy(self, screening_id: int) -> None:
+        try:
+            self._janitor.tidy(screening_id)
+        except (OSError, OperationalError):
+            # The result is recorded; the node's janitor comes by again.
+            log.warning("results_not_tidied", screening=screening_id)
 
     def _release(self, claim: Claim, error: Exception, maximum_attempts: int) -> None:
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (claim.token - 1))

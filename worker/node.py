@@ -14,6 +14,7 @@ from dicom_node.receiving.spool import Spool
 from worker import bootstrap
 from worker.intake import Intake
 from worker.loops import Loop
+from worker.result_janitor import ResultJanitor
 from worker.supervisor import end_with_supervisor
 from worker.telemetry import configure_logging
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _START_PAUSE_SECONDS = 5.0
 _INTAKE_PAUSE_SECONDS = 2.0
 _DELIVERY_PAUSE_SECONDS = 1.0
+_JANITOR_PAUSE_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +98,7 @@ class Node:
         intake = Intake(database, self._spool, settings.settle_seconds)
         assembler = bootstrap.assembler(settings, database)
         sweeper = bootstrap.sweeper(settings, database)
+        janitor = ResultJanitor(database, settings.results_dir)
         deliverer = bootstrap.deliverer(settings, database)
         deliverer.take_over()
         pause = min(settings.sweep_seconds, settings.settle_seconds)
@@ -104,6 +107,7 @@ class Node:
             self._intake_loop,
             Loop("assembly", lambda: assembler.run_once() if intake.caught_up else 0, pause),
             Loop("sweep", sweeper.run_once, pause),
+            Loop("results", janitor.run_once, _JANITOR_PAUSE_SECONDS),
             *(
                 Loop(f"delivery-{name}", round_, _DELIVERY_PAUSE_SECONDS)
                 for name, round_ in deliverer.rounds()

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from dicom_node.objects.provenance import PredecessorReport
 from worker.db import deliveries, events, model_versions, screenings
 from worker.db.tables import FindingRow, Screening
-from worker.lifecycle import Progress, StudyEvent
+from worker.lifecycle import Progress, ScreeningState, StudyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dicom_node.objects.provenance import ResultIdentity
     from model.prediction import ModelVersion
     from worker.db.screenings import Claim
+
+_AT_WORK = (ScreeningState.QUEUED, ScreeningState.RUNNING)
 
 
 def identity_digest(identity: ResultIdentity, *surroundings: object) -> str:
@@ -94,6 +96,20 @@ def record_success(
     session.flush()
     events.follow(session, screening, StudyEvent.SCREENED, Progress.WAITING_FOR_DESTINATION)
     deliveries.settle(session, screening.id)
+
+
+def files_of_ended(session: Session, screening_id: int) -> frozenset[str] | None:
+    """List the files of a screening that ended, relative to the results folder.
+
+    Returns
+    -------
+    frozenset of str or None
+        Empty where it ended without a result; None where it has not ended, or is not known.
+    """
+    screening = session.get(Screening, screening_id)
+    if screening is None or screening.state in _AT_WORK:
+        return None
+    return frozenset(entry["path"] for entry in (screening.result or {}).get("objects", ()))
 
 
 def _finding(lesion: dict[str, Any]) -> FindingRow:
