@@ -114,9 +114,7 @@ class TestSet:
 
     def _fingerprints_of(self, patient: str) -> set[str]:
         """Give the fingerprints of a patient's name as it is and as a retraining would list it."""
-        names = {patient}
-        if self.pseudonyms is not None:
-            names.add(self.pseudonyms.of(patient, "").patient)
+        names = self.pseudonyms.patient_names(patient) if self.pseudonyms else {patient}
         return {patient_fingerprint(name) for name in names}
 
 

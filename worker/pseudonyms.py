@@ -65,6 +65,10 @@ class Pseudonyms:
             self._hash("patient", patient), self._hash("study", study_instance_uid.strip())
         )
 
+    def patient_names(self, patient_id: str) -> frozenset[str]:
+        """Give every name a patient may have in a manifest: the Patient ID, and ours for it."""
+        return frozenset((patient_id, self.of(patient_id, "").patient))
+
     def _hash(self, kind: str, name: str) -> str:
         digest = hmac.new(self._key, f"{kind}\0{name}".encode(), hashlib.sha256)
         return digest.hexdigest()[:_SHOWN_DIGITS]

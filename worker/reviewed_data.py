@@ -87,7 +87,7 @@ class ReviewedData:
     def __init__(self, database: Database, folders: Folders, pseudonyms: Pseudonyms) -> None:
         self._database = database
         self._folders = folders
-        self._pseudonyms = pseudonyms
+        self.pseudonyms = pseudonyms
 
     def collect(self) -> tuple[tuple[ReviewedStudy, ...], tuple[LeftOut, ...]]:
         """List the studies whose last review says something, and the others with the reason."""
@@ -154,7 +154,7 @@ class ReviewedData:
             study_id=study.id,
             review_id=review.id,
             label=label,
-            pseudonym=self._pseudonyms.of(study.patient_id, study.study_instance_uid),
+            pseudonym=self.pseudonyms.of(study.patient_id, study.study_instance_uid),
             patient=patient_fingerprint(study.patient_id) if study.patient_id else "",
         )
 

@@ -241,6 +241,20 @@ def test_nothing_is_learned_from_the_locked_test_set(site, tmp_path, shared):
     assert ("its image" if shared == "image" else row.patient) in str(error.value)
 
 
+def test_a_pseudonym_in_the_locked_test_set_hides_the_patient_of_the_base_data(site, tmp_path):
+    study = collected(site, tmp_path / "all", base="", locked=None).studies[0]
+    locked, base = tmp_path / "locked.csv", tmp_path / "base.csv"
+    image, other = site.test.with_name("t-1-0.png"), site.base.with_name("b-1-0.png")
+    name = study.pseudonym.patient
+    write_manifest(locked, [ManifestRow(str(image), patient=name, source="s", split=Split.TEST)])
+    write_manifest(
+        base,
+        [ManifestRow(str(other), covid=True, patient=f"patient {study.study_id}", source="pacs")],
+    )
+    with pytest.raises(DatasetError, match="in the locked test set"):
+        collected(site, tmp_path / "run", base=str(base), locked=locked)
+
+
 def test_reviewed_patients_of_the_locked_test_set_are_left_out(site, tmp_path):
     locked = tmp_path / "locked.csv"
     image = str(site.test.with_name("t-1-0.png"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.data.fingerprints import fingerprints_of, patient_fingerprint
+from model.data.fingerprints import Fingerprints, fingerprints_of, patient_fingerprint
 from model.data.manifest import LabelOrigin, Split, merge, read_manifest, write_manifest
 from model.errors import DatasetError, TrainingError
 from worker.locked_test_set import open_test_set
@@ -15,8 +15,8 @@ from worker.reviewed_data import LeftOut
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from model.data.fingerprints import Fingerprints
     from model.data.manifest import Manifest, ManifestRow
+    from worker.pseudonyms import Pseudonyms
     from worker.retraining.request import RetrainingRequest
     from worker.reviewed_data import ReviewedData, ReviewedStudy
 
@@ -66,8 +66,8 @@ def collect(
     PromotionError
         If the locked test set holds no test row.
     """
-    locked = _locked(locked_test_set)
-    base = _base(request, locked)
+    locked = _locked(locked_test_set, reviewed.pseudonyms)
+    base = _base(request, locked, reviewed.pseudonyms)
     taken, left_out = reviewed.collect()
     hidden = [study for study in taken if locked is not None and _is_patient_of(study, locked)]
     left_out += tuple(LeftOut(s.study_id, "its patient is in the locked test set") for s in hidden)
@@ -89,12 +89,14 @@ def collect(
     report("merging the data", None)
     path = request.folder / MANIFEST
     parts = [*base, read_manifest(folder / MANIFEST)]
-    _require_apart(parts[-1], parts[-1].rows, locked)
+    _require_apart(parts[-1], parts[-1].rows, locked, reviewed.pseudonyms)
     write_manifest(path, [row for row in merge(parts, path.parent) if row.split is not Split.TEST])
     return Collected(read_manifest(path), studies, left_out)
 
 
-def _base(request: RetrainingRequest, locked: Fingerprints | None) -> list[Manifest]:
+def _base(
+    request: RetrainingRequest, locked: Fingerprints | None, pseudonyms: Pseudonyms
+) -> list[Manifest]:
     if not request.base:
         return []
     manifest = read_manifest(Path(request.base))
@@ -106,15 +108,23 @@ def _base(request: RetrainingRequest, locked: Fingerprints | None) -> list[Manif
             "people said alone; take these rows out",
         )
     taught = [row for row in manifest.rows if row.split is not Split.TEST]
-    _require_apart(manifest, taught, locked)
+    _require_apart(manifest, taught, locked, pseudonyms)
     return [manifest]
 
 
-def _locked(path: Path | None) -> Fingerprints | None:
+def _locked(path: Path | None, pseudonyms: Pseudonyms) -> Fingerprints | None:
+    """Take the fingerprints of the test set, its patients under every name they may have here."""
     if path is None:
         return None
     test_set = open_test_set(path)
-    return fingerprints_of(test_set.manifest, test_set.rows)
+    as_listed = fingerprints_of(test_set.manifest, test_set.rows)
+    return Fingerprints(_patients(test_set.rows, pseudonyms), as_listed.files)
+
+
+def _patients(rows: Iterable[ManifestRow], pseudonyms: Pseudonyms) -> frozenset[str]:
+    known = {row.patient for row in rows if row.patient}
+    names = {name for patient in known for name in pseudonyms.patient_names(patient)}
+    return frozenset(map(patient_fingerprint, names))
 
 
 def _is_patient_of(study: ReviewedStudy, locked: Fingerprints) -> bool:
@@ -124,15 +134,18 @@ def _is_patient_of(study: ReviewedStudy, locked: Fingerprints) -> bool:
 
 
 def _require_apart(
-    manifest: Manifest, rows: Iterable[ManifestRow], locked: Fingerprints | None
+    manifest: Manifest,
+    rows: Iterable[ManifestRow],
+    locked: Fingerprints | None,
+    pseudonyms: Pseudonyms,
 ) -> None:
     """Refuse to learn from what promotions are judged on: the figures would mean nothing."""
     if locked is None:
         return
     for row in rows:
-        own = fingerprints_of(manifest, [row])
-        if own.files & locked.files or own.patients & locked.patients:
-            what = "image" if own.files & locked.files else f"patient {row.patient}"
+        files = fingerprints_of(manifest, [row]).files & locked.files
+        if files or _patients([row], pseudonyms) & locked.patients:
+            what = "image" if files else f"patient {row.patient}"
             raise DatasetError(
                 f"{manifest.path}: {row.path}: its {what} is in the locked test set, from which "
                 "nothing may be learned; take it out of one of the two"
