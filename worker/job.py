@@ -110,8 +110,7 @@ class ScreeningJob:
         except LeaseLostError as error:
             log.warning("lease_lost", screening=screening_id, detail=str(error))
         except RefusedError as error:
-            with self._database.transaction() as session:
-                screenings.refuse(session, claim, error.reason, error.detail)
+            self._refuse(claim, error)
         except (OSError, MemoryError, OperationalError) as error:
             # The machine is in trouble, not the study: patience, not a verdict.
             log.exception("screening_interrupted", screening=screening_id)
@@ -188,6 +187,13 @@ class ScreeningJob:
         except (OSError, OperationalError):
             # The result is recorded; the node's janitor comes by again.
             log.warning("results_not_tidied", screening=screening_id)
+
+    def _refuse(self, claim: Claim, error: RefusedError) -> None:
+        try:
+            with self._database.transaction() as session:
+                screenings.refuse(session, claim, error.reason, error.detail)
+        except LeaseLostError:
+            log.warning("lease_lost", screening=claim.screening_id)
 
     def _release(self, claim: Claim, error: Exception, maximum_attempts: int) -> None:
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (claim.token - 1))
