@@ -7,14 +7,14 @@ import shutil
 import socket
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker.doctor_check import Check, Level
 from worker.errors import SettingsError
 from worker.model_choice import Origin
-from worker.settings import PREFIX
+from worker.setting_groups.secrets import exposed_secret_files
+from worker.settings import PREFIX, secret_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,36 +28,6 @@ _CONNECT_SECONDS = 3.0
 _GIB = 1024**3
 _COMFORTABLE_FREE_BYTES = 20 * _GIB
 _LONG_QUEUED = timedelta(minutes=10)
-
-
-class Level(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the examination: a part, and how it is.
-
-    Attributes
-    ----------
-    part
-        What was examined.
-    level
-        `Level.FAIL` keeps the installation from working, `Level.WARN` needs a decision.
-    message
-        What was found.
-    remedy
-        What to do; empty where all is well.
-    """
-
-    part: str
-    level: Level
-    message: str
-    remedy: str = ""
 
 
 def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Check]:
@@ -88,6 +58,16 @@ def examine(settings: Settings, progress: Callable[[str], None]) -> Iterator[Che
                 f"{type(error).__name__}: {error}",
                 "This is unexpected: report it with `lungwatch --debug doctor`.",
             )
+
+
+def _secrets(_settings: Settings) -> Iterator[Check]:
+    exposed = list(exposed_secret_files(secret_variables().values()))
+    for variable, path in exposed:
+        remedy = f"chmod 600 {path}, owned by the user of the service."
+        message = f"{variable}: every user of this machine may read {path}"
+        yield Check("secrets", Level.WARN, message, remedy)
+    if not exposed:
+        yield Check("secrets", Level.OK, "no secret file is open to other users")
 
 
 def _data_folder(settings: Settings) -> Iterator[Check]:
@@ -389,6 +369,7 @@ def _destinations(settings: Settings) -> Iterator[Check]:
 
 
 _PARTS: dict[str, Callable[[Settings], Iterator[Check]]] = {
+    "secrets": _secrets,
     "data folder": _data_folder,
     "database": _database,
     "broker": _broker,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -19,6 +19,13 @@ from worker.setting_groups.logs import LogSettings
 from worker.setting_groups.models import ModelSettings
 from worker.setting_groups.receiving import ReceivingSettings
 from worker.setting_groups.screening import ScreeningSettings
+from worker.setting_groups.secrets import (
+    check_password,
+    check_url_password,
+    read_secret_files,
+    secret_fields,
+    url_with_password,
+)
 from worker.setting_groups.storage import StorageSettings
 
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ class Settings(
     def resolved_database_url(self) -> str:
         """The database's URL, SQLite in the data folder where none is set."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return _url(self, "database")
         return f"sqlite:///{self.data_dir.absolute() / 'lungwatch.db'}"
 
     @property
@@ -97,7 +104,23 @@ class Settings(
                 f"{PREFIX}BROKER_URL is not set: give it a URL such as redis://localhost:6379/0, "
                 "or use `lungwatch up`, which brings its own broker."
             )
-        return self.broker_url.get_secret_value()
+        return _url(self, "broker")
+
+
+def _url(settings: Settings, service: str) -> str:
+    url, password = (
+        secret.get_secret_value() if isinstance(secret, SecretStr) else None
+        for secret in (
+            getattr(settings, f"{service}_url"),
+            getattr(settings, f"{service}_password"),
+        )
+    )
+    url_variable, password_variable = (
+        f"{PREFIX}{service.upper()}_{part}" for part in ("URL", "PASSWORD")
+    )
+    if url is None:
+        raise SettingsError(f"{password_variable} is set without {url_variable}: set that, too.")
+    return url_with_password(url_variable, url, password_variable, password)
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -118,10 +141,35 @@ def load_settings(**overrides: object) -> Settings:
     SettingsError
         With one sentence for the first wrong setting; it names the variable.
     """
+    variables = secret_variables()
+    wanted = {name: variables[name] for name in variables.keys() - overrides.keys()}
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        settings = Settings(**read_secret_files(wanted), **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        given = "a secret" if "URL" in name else repr(first.get("input"))
-        raise SettingsError(f"{name} is wrong: {first['msg']} (given: {given}).") from None
+        field = str(first["loc"][0])
+        given = "a secret" if field in variables else repr(first.get("input"))
+        raise SettingsError(
+            f"{PREFIX}{field.upper()} is wrong: {first['msg']} (given: {given})."
+        ) from None
+    _check_secrets(settings)
+    return settings
+
+
+def secret_variables() -> dict[str, str]:
+    """Give the variable of each setting that holds a secret, by field name.
+
+    Each may come from a file instead, whose path the variable with ``_FILE`` at its end holds.
+    """
+    return {name: PREFIX + name.upper() for name in secret_fields(Settings)}
+
+
+def _check_secrets(settings: Settings) -> None:
+    for service in ("database", "broker"):
+        password = getattr(settings, f"{service}_password")
+        if password is not None:
+            check_password(f"{PREFIX}{service.upper()}_PASSWORD", password.get_secret_value())
+        if password is not None or getattr(settings, f"{service}_url") is not None:
+            check_url_password(f"{PREFIX}{service.upper()}_URL", _url(settings, service))
+    for entry in settings.destinations:
+        check_url_password(f"{PREFIX}DESTINATIONS", entry)

@@ -11,6 +11,7 @@ from worker.db import schema
 from worker.db.engine import Database
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import add_workers
+from worker.setting_groups.secrets import file_variable
 from worker.settings import PREFIX
 from worker.supervisor import Supervisor, run_until_signal
 from worker.telemetry import configure_logging
@@ -34,7 +35,10 @@ def embedded_supervisor(settings: Settings, broker: EmbeddedValkey) -> Superviso
             broker.start()
 
     supervisor = Supervisor(tend)
-    common = {**_as_environment(settings), f"{PREFIX}BROKER_URL": broker.url}
+    common = _as_environment(settings)
+    for variable in ("BROKER_URL_FILE", "BROKER_PASSWORD", "BROKER_PASSWORD_FILE"):
+        common.pop(PREFIX + variable, None)
+    common[f"{PREFIX}BROKER_URL"] = broker.url
     supervisor.add("node", [sys.executable, "-m", "worker.cli.main", "node"], common)
     add_workers(supervisor, settings, common)
     return supervisor
@@ -57,11 +61,14 @@ def run_up(settings: Settings) -> None:
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:
-    """Give the children the settings in force, wherever they came from."""
+    """Give the children the settings in force, wherever they came from.
+
+    What came from a secret file they read from there themselves.
+    """
     environment = dict(os.environ)
     for name in type(settings).model_fields:
         found = getattr(settings, name)
-        if found is None:
+        if found is None or environment.get(file_variable(PREFIX + name.upper())):
             continue
         if isinstance(found, tuple):
             text = ",".join(found)

@@ -30,7 +30,7 @@ def test_a_table_changed_by_hand_is_found(tmp_path):
 
 
 def test_a_database_that_does_not_answer(tmp_path):
-    url = "postgresql+psycopg://nobody:secret@127.0.0.1:1/lungwatch"
+    url = "postgresql+psycopg://nobody:s3cr3t@127.0.0.1:1/lungwatch"
     done = lungwatch("db", "check", database_url=url)
     assert done.code == 6
-    assert "secret" not in done.stdout + done.stderr
+    assert "s3cr3t" not in done.stdout + done.stderr

@@ -11,7 +11,8 @@ from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry
 from worker.db import events, model_versions, schema
 from worker.db.engine import Database
 from worker.db.tables import Event, Promotion
-from worker.doctor import Level, examine_model
+from worker.doctor import examine_model
+from worker.doctor_check import Level
 from worker.lifecycle import PromotionAction
 from worker.model_choice import Origin, choose
 from worker.pickup import NetworkInUse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from support.services import skip_or_fail
 from typer.main import get_command
 
 from worker.cli.main import app
 from worker.destinations import parse_destinations
 from worker.embedded.orthanc import route_stable_studies_lua
-from worker.settings import PREFIX, Settings
+from worker.embedded.process import ServiceProcess, free_ports
+from worker.settings import PREFIX, Settings, load_settings, secret_variables
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _COMPOSE = _REPOSITORY / "compose.yaml"
@@ -28,23 +31,21 @@ _DECIDED = {
     for name in (
         "DATA_DIR",
         "DATABASE_URL",
+        "DATABASE_PASSWORD",
         "BROKER_URL",
+        "BROKER_PASSWORD",
         "AE_TITLE",
         "LISTEN_HOST",
         "LISTEN_PORT",
         "GPUS",
     )
 }
-_SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "ORTHANC_PASSWORD")
+_SECRETS = ("postgres_password", "redis_password", "orthanc_password")
 
 
 def _interpolate(text: str) -> str:
-    """As compose does with the example's secrets filled in and nothing else set."""
-
-    def value(match: re.Match[str]) -> str:
-        return "secret" if match["operator"] == ":?" else match["rest"]
-
-    return _REFERENCE.sub(value, text)
+    """As compose does with nothing set."""
+    return _REFERENCE.sub(lambda match: match["rest"], text).replace("$$", "$")
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -72,10 +73,24 @@ def orthanc() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Settings:
+def secrets(tmp_path: Path) -> Path:
+    """Give the folder the containers see as /run/secrets."""
+    for name in _SECRETS:
+        (tmp_path / name).write_text(f"f00d{name}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def settings(services: dict[str, Any], secrets: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in services["node"]["environment"].items():
-        monkeypatch.setenv(name, value)
-    return Settings()
+        monkeypatch.setenv(name, value.replace("/run/secrets", str(secrets)))
+    return load_settings()
+
+
+def _setting(variable: str) -> str:
+    """Name the setting behind a variable: a secret's may end in _FILE."""
+    setting = variable.removesuffix("_FILE")
+    return setting if setting in secret_variables().values() else variable
 
 
 def _container_ports(service: dict[str, Any]) -> list[int]:
@@ -90,7 +105,7 @@ def _lungwatch_variables() -> set[str]:
 
 def test_every_variable_is_a_setting() -> None:
     known = {PREFIX + field.upper() for field in Settings.model_fields}
-    assert _lungwatch_variables() <= known
+    assert {_setting(variable) for variable in _lungwatch_variables()} <= known
 
 
 def test_every_setting_reaches_the_containers(text: str) -> None:
@@ -103,7 +118,7 @@ def test_every_setting_reaches_the_containers(text: str) -> None:
     }
     fields = {PREFIX + field.upper() for field in Settings.model_fields}
     assert passed == fields - _DECIDED
-    assert set(environment) == fields - {f"{PREFIX}GPUS"}
+    assert {_setting(name) for name in environment} == fields - {f"{PREFIX}GPUS"}
 
 
 def test_our_services_share_one_environment(services: dict[str, Any]) -> None:
@@ -129,16 +144,45 @@ def test_ports_agree(services: dict[str, Any], settings: Settings, orthanc: dict
 
 def test_database_and_broker_are_the_services(services: dict[str, Any], settings: Settings) -> None:
     postgres = services["postgres"]["environment"]
-    user, password, name = (postgres[f"POSTGRES_{key}"] for key in ("USER", "PASSWORD", "DB"))
-    expected = f"postgresql+psycopg://{user}:{password}@postgres:5432/{name}"
+    assert "/run/secrets/postgres_password" in postgres.values()
+    user, name = postgres["POSTGRES_USER"], postgres["POSTGRES_DB"]
+    expected = f"postgresql+psycopg://{user}:f00dpostgres_password@postgres:5432/{name}"
     assert settings.resolved_database_url == expected
-    password = services["redis"]["environment"]["REDISCLI_AUTH"]
-    assert settings.required_broker_url == f"redis://:{password}@redis:6379/0"
-    assert f"--requirepass {password}" in " ".join(services["redis"]["command"])
+    assert settings.required_broker_url == "redis://:f00dredis_password@redis:6379/0"
+
+
+def test_broker_takes_its_password_from_the_file_and_shows_it_to_nobody(
+    services: dict[str, Any], secrets: Path
+) -> None:
+    """Runs the service's own command and health check."""
+    if shutil.which("redis-server") is None:
+        skip_or_fail("redis-server is not installed: apt-get install redis-server")
+    (port,) = free_ports(1)
+    *shell, script = services["redis"]["command"]
+    script = script.replace("/run/secrets", str(secrets)).replace(
+        "redis-server - ", f"redis-server - --port {port} --dir {secrets} "
+    )
+    (_, check) = services["redis"]["healthcheck"]["test"]
+    check = check.replace("/run/secrets", str(secrets)).replace("redis-cli", f"redis-cli -p {port}")
+
+    def answers() -> bool:
+        done = subprocess.run(["sh", "-c", check], capture_output=True, check=False)
+        return done.returncode == 0
+
+    with ServiceProcess("Redis", secrets / "log") as service:
+        service.start([*shell, script], answers)
+        unknown = ["redis-cli", "-p", str(port), "config", "get", "maxmemory-policy"]
+        refused = subprocess.run(unknown, capture_output=True, text=True, check=True)
+        assert "NOAUTH" in refused.stdout + refused.stderr
+        environment = {**os.environ, "REDISCLI_AUTH": "f00dredis_password"}
+        known = subprocess.run(unknown, capture_output=True, env=environment, check=True)
+        assert b"noeviction" in known.stdout
+        titles = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        assert not any(b"f00dredis" in title for title in titles)
 
 
 def test_broker_keeps_what_it_is_given(services: dict[str, Any]) -> None:
-    command = " ".join(services["redis"]["command"])
+    command = services["redis"]["command"][-1]
     for option in ("appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"):
         assert f"--{option}" in command
 
@@ -165,25 +209,45 @@ def test_archive_routes_as_the_demonstration_does(orthanc: dict[str, Any]) -> No
     assert lua.endswith(route_stable_studies_lua("lungwatch"))
 
 
-def test_no_secret_has_a_default(text: str, orthanc: dict[str, Any]) -> None:
-    references = [match for match in _REFERENCE.finditer(text) if "PASSWORD" in match["name"]]
-    assert {match["name"] for match in references} == set(_SECRETS)
-    assert all(match["operator"] == ":?" for match in references)
-    example = (_REPOSITORY / "docker/example.env").read_text()
-    for secret in _SECRETS:
-        assert f"\n{secret}=\n" in example
+def test_every_secret_is_a_file_without_default(
+    compose: dict[str, Any], orthanc: dict[str, Any]
+) -> None:
+    files = {name: secret["file"] for name, secret in compose["secrets"].items()}
+    assert files == {name: f"docker/secrets/{name}" for name in _SECRETS}
+    ignored = (_REPOSITORY / ".gitignore").read_text().splitlines()
+    assert "/docker/secrets/" in ignored
+    for name, service in compose["services"].items():
+        read = set(re.findall(r"/run/secrets/(\w+)", str(service)))
+        assert read <= set(service.get("secrets", ())), name
     assert list(orthanc["RegisteredUsers"].values()) == ["${ORTHANC_PASSWORD}"]
     assert orthanc["AuthenticationEnabled"] is True
 
 
 def test_no_secret_is_written_out(text: str) -> None:
-    secret_lines = [line for line in text.splitlines() if re.search("PASS|AUTH|://", line)]
+    secret_lines = [line for line in text.splitlines() if re.search("(?i)passw|auth|://", line)]
     written_out = [
         line
         for line in secret_lines
-        if not line.lstrip().startswith("#") and not _REFERENCE.search(line)
+        if not line.lstrip().startswith("#")
+        and not re.search("_password|_PASSWORD|_URL: [^:]+://[^:@]*@?[^:@]+:", line)
+        and not _REFERENCE.search(line)
     ]
     assert written_out == []
+
+
+def test_the_script_writes_each_secret_once_and_for_this_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(_REPOSITORY / "scripts/make_secrets.sh", tmp_path / "scripts")
+    written = []
+    for _ in range(2):
+        subprocess.run([script], check=True, capture_output=True)
+        folder = tmp_path / "docker/secrets"
+        written.append({path.name: path.read_text() for path in folder.iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == set(_SECRETS)
+    assert len({*written[0].values()}) == len(_SECRETS)
+    assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in written[0].values())
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_dependencies_exist_and_can_be_met(services: dict[str, Any]) -> None:
@@ -258,19 +322,15 @@ def test_image_does_not_run_as_root() -> None:
     assert "\nUSER lungwatch\n" in base
 
 
-def test_docker_compose_accepts_it(tmp_path: Path) -> None:
+def test_docker_compose_accepts_it() -> None:
     docker = shutil.which("docker")
     plugin = docker and subprocess.run(
         [docker, "compose", "version"], capture_output=True, check=False
     )
     if not plugin or plugin.returncode:
         pytest.skip("docker compose is not installed")
-    environment = tmp_path / "env"
-    environment.write_text("".join(f"{secret}=secret\n" for secret in _SECRETS))
-    command = [docker, "compose", "--file", str(_COMPOSE), "--profile", "gpu"]
-    for arguments, code in (
-        (["--env-file", str(environment), "config", "--quiet"], 0),
-        (["--env-file", "/dev/null", "config", "--quiet"], 1),
-    ):
-        done = subprocess.run([*command, *arguments], capture_output=True, check=False)
-        assert (done.returncode != 0) == bool(code), done.stderr
+    command = [docker, "compose", "--file", str(_COMPOSE), "--env-file", "/dev/null"]
+    done = subprocess.run(
+        [*command, "--profile", "gpu", "config", "--quiet"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -14,13 +14,13 @@ from worker.cli.start import start_command
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.doctor import Check
+    from worker.doctor_check import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(*, json: JsonOption = False) -> None:
-    """Examine settings, disk, database, workers, broker, model, senders, listener, destinations.
+    """Examine settings, secrets, disk, database, workers, broker, model, senders, listener, destinations.
 
     Exit code 0 without a FAIL, 3 for a wrong setting, else 1.
     """
@@ -34,7 +34,8 @@ def doctor(*, json: JsonOption = False) -> None:
 
 
 def _examine() -> tuple[list[Check], ExitCode]:
-    from worker.doctor import Check, Level, examine
+    from worker.doctor import examine
+    from worker.doctor_check import Check, Level
 
     try:
         settings = start_command()

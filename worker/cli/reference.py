@@ -27,7 +27,8 @@ _STREAMS = (
 )
 _SETTINGS = (
     "Every setting is an environment variable. An empty one counts as unset. A wrong one stops the "
-    "start with one sentence that names it."
+    "start with one sentence that names it. A secret may come from a file instead: the variable "
+    "with `_FILE` at its end names it."
 )
 _STATES = (
     "Every study is in exactly one state, with a coded reason. `lungwatch studies list` shows "
@@ -85,15 +86,17 @@ def settings_page() -> str:
 
 
 def _settings_section(group: type[BaseModel]) -> Iterator[str]:
+    from worker.setting_groups.secrets import secret_fields
     from worker.settings import PREFIX
 
     title, _, meaning = (group.__doc__ or "").partition(": ")
     yield f"## {title}"
     yield meaning[0].upper() + meaning[1:]
+    secrets = secret_fields(group)
     rows = [
         (
             f"`{PREFIX}{name.upper()}`",
-            _type_in_words(schema),
+            _type_in_words(schema) + (", secret" if name in secrets else ""),
             _default(schema),
             str(schema["description"]),
         )
@@ -113,7 +116,7 @@ def _type_in_words(schema: Mapping[str, Any]) -> str:
         "number": "number",
         "array": "list, separated by commas",
         "boolean": "true or false",
-        "string": {"path": "path", "password": "secret"}.get(kind.get("format", ""), "text"),
+        "string": {"path": "path", "password": "text"}.get(kind.get("format", ""), "text"),
     }
     limits = {
         "minimum": "at least",

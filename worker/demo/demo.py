@@ -20,7 +20,8 @@ from worker.embedded.process import ServiceProcess, free_ports
 from worker.explanations import explain
 from worker.lifecycle import StudyState
 from worker.result import study_document
-from worker.settings import PREFIX, load_settings
+from worker.setting_groups.secrets import file_variable
+from worker.settings import PREFIX, load_settings, secret_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,7 +118,9 @@ def _settings_of_demo(data_dir: Path, node_port: int, pacs: DemoPacs) -> dict[st
     return {
         "data_dir": str(data_dir.resolve()),
         "database_url": None,
+        "database_password": None,
         "broker_url": None,
+        "broker_password": None,
         "ae_title": _NODE,
         "listen_host": "127.0.0.1",
         "listen_port": node_port,
@@ -141,7 +144,7 @@ def _start_system(work: Path, settings: Mapping[str, Any], node_port: int) -> Se
     environment = {
         f"{PREFIX}{name.upper()}": "" if value is None else str(value)
         for name, value in settings.items()
-    }
+    } | {file_variable(variable): "" for variable in secret_variables().values()}
     command = [sys.executable, "-m", "worker.cli.main", "up"]
     service.start(command, lambda: _accepts_connections(node_port), environment=environment)
     return service

@@ -18,16 +18,27 @@ class StorageSettings(BaseModel):
     )
     database_url: SecretStr | None = Field(
         default=None,
+        repr=False,
         description=(
-            "SQLAlchemy URL, for instance "
-            "postgresql+psycopg://user:password@host/lungwatch. Unset: SQLite in the data "
-            "folder."
+            "SQLAlchemy URL, for instance postgresql+psycopg://user@host/lungwatch. Unset: SQLite "
+            "in the data folder."
         ),
+    )
+    database_password: SecretStr | None = Field(
+        default=None,
+        repr=False,
+        description="Password of the database, unless its URL holds it.",
     )
     broker_url: SecretStr | None = Field(
         default=None,
+        repr=False,
         description=(
-            "Celery broker, for instance redis://:password@host:6379/0. `lungwatch up` "
-            "sets it to its embedded Valkey."
+            "Celery broker, for instance redis://host:6379/0. `lungwatch up` sets it to its "
+            "embedded Valkey."
         ),
+    )
+    broker_password: SecretStr | None = Field(
+        default=None,
+        repr=False,
+        description="Password of the broker, unless its URL holds it.",
     )
