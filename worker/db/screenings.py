@@ -71,6 +71,7 @@ def add(
 def supersede(session: Session, screening: Screening) -> None:
     """Take a screening out of force; what it has not delivered yet stays here."""
     screening.state = ScreeningState.SUPERSEDED
+    screening.lease_expires_at = None
     for delivery in screening.deliveries:
         if delivery.state is DeliveryState.PENDING:
             delivery.state = DeliveryState.CANCELLED
