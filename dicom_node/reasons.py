@@ -33,6 +33,8 @@ class Reason(StrEnum):
     UNDECODABLE_PIXELS = "undecodable_pixels"
     SHORT_PIXEL_DATA = "short_pixel_data"
     TOO_LARGE = "too_large"
+    DECODER_FAILED = "decoder_failed"
+    SPOOL_DAMAGED = "spool_damaged"
 
     # It is not what it says it is.
     NOT_DICOM = "not_dicom"

@@ -154,6 +154,16 @@ REASONS: Mapping[Reason, Explanation] = {
     Reason.TOO_LARGE: Explanation(
         "larger than any CT we accept", "Check what the PACS routes here."
     ),
+    Reason.DECODER_FAILED: Explanation(
+        "reading it crashed, or took more memory or time than it may",
+        "Nothing else was harmed. Check the object at its source; if other software reads it, "
+        "please report it. `lungwatch studies requeue` tries again.",
+    ),
+    Reason.SPOOL_DAMAGED: Explanation(
+        "what lies in the spool is not what was received",
+        "Check the disk of the data folder, then send the study again: the damaged instances are "
+        "replaced and it is screened.",
+    ),
     Reason.NOT_DICOM: Explanation("not DICOM"),
     Reason.MISSING_ATTRIBUTES: Explanation(
         "attributes are missing that every CT image must have", "Send the series from its modality."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import numpy as np
 from dicom_node.errors import RefusedError
 from dicom_node.reading.assembly import canonical_order
 from dicom_node.reading.ct_series import CtSeries, SliceReference
-from dicom_node.reading.decoding import read_cells
+from dicom_node.reading.decoder import Decoder, shared_decoder
+from dicom_node.reading.decoding import NATIVE_TRANSFER_SYNTAXES, StoredPixels, native_frames
 from dicom_node.reading.header import InstanceHeader, read_dataset, read_header
 from dicom_node.reading.limits import ReadLimits
 from dicom_node.reading.pixels import PixelEncoding, hounsfield_table
@@ -26,7 +28,7 @@ from dicom_node.reasons import Reason
 from model.volume import CtVolume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -72,10 +74,15 @@ class _Instance:
     pixels_at: int
     header: InstanceHeader
 
-    def frames(self) -> Iterator[tuple[NDArray[np.int16], NDArray[np.uint16]]]:
+    def frames(
+        self, decoder: Decoder
+    ) -> Generator[tuple[NDArray[np.int16], NDArray[np.uint16]], None, None]:
         """Give the table of Hounsfield units and the cells of each frame."""
         encoding = PixelEncoding.from_dataset(self.dataset)
-        cells = read_cells(self.path, self.dataset, self.pixels_at)
+        pixels = StoredPixels.of(self.path, self.dataset, self.pixels_at)
+        native = pixels.transfer_syntax_uid in NATIVE_TRANSFER_SYNTAXES
+        # No codec, no danger: what native pixels take is known before they are read.
+        cells = native_frames(pixels) if native else decoder.frames(pixels)
         for frame, values in zip(self.header.frames, cells, strict=True):
             yield hounsfield_table(encoding, frame.rescale_slope, frame.rescale_intercept), values
 
@@ -116,6 +123,7 @@ def read_ct_series(
     series_instance_uid: str | None = None,
     limits: ReadLimits | None = None,
     progress: Callable[[float], None] | None = None,
+    decoder: Decoder | None = None,
 ) -> CtSeries:
     """Read one CT series, single-frame or multi-frame, native or losslessly compressed.
 
@@ -130,6 +138,8 @@ def read_ct_series(
         Ceilings, checked before anything of that size is allocated.
     progress
         Called with the share that is done, 0 to 1.
+    decoder
+        Decodes compressed pixels; None for the one of this process.
 
     Returns
     -------
@@ -151,7 +161,10 @@ def read_ct_series(
     stack = stack_series(headers)
     volume = CtVolume(
         hounsfield=_fill(
-            instances, stack, lambda done: report(_HEADER_SHARE + (1 - _HEADER_SHARE) * done)
+            instances,
+            stack,
+            decoder or shared_decoder(),
+            lambda done: report(_HEADER_SHARE + (1 - _HEADER_SHARE) * done),
         ),
         spacing_mm=stack.spacing_mm,
         affine=stack.affine,
@@ -203,7 +216,10 @@ def _only_series(headers: Sequence[InstanceHeader]) -> str | None:
 
 
 def _fill(
-    instances: Sequence[_Instance], stack: FrameStack, report: Callable[[float], None]
+    instances: Sequence[_Instance],
+    stack: FrameStack,
+    decoder: Decoder,
+    report: Callable[[float], None],
 ) -> NDArray[np.int16]:
     """Decode every frame into its slice; frames at one position must be equal."""
     first = instances[0].header
@@ -213,13 +229,15 @@ def _fill(
     pending: list[tuple[int, NDArray[np.int16]]] = []
     frame = 0
     for done, instance in enumerate(instances, start=1):
-        for table, cells in instance.frames():
-            if frame in slice_of:
-                # Clipping changes nothing in a full table; without it numpy buffers the output.
-                np.take(table, cells, out=volume[slice_of[frame]], mode="clip")
-            else:
-                pending.append((repeats[frame], table[cells]))
-            frame += 1
+        # Closed at once whatever happens: half-told frames hold the decoder.
+        with closing(instance.frames(decoder)) as frames:
+            for table, cells in frames:
+                if frame in slice_of:
+                    # Clipping changes nothing in a full table; without it numpy buffers the output.
+                    np.take(table, cells, out=volume[slice_of[frame]], mode="clip")
+                else:
+                    pending.append((repeats[frame], table[cells]))
+                frame += 1
         report(done / len(instances))
     for k, hounsfield in pending:
         if not np.array_equal(volume[k], hounsfield):

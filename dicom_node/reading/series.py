@@ -39,6 +39,8 @@ _PROGRESS = (
     Reason.UNDECODABLE_PIXELS,
     Reason.MISSING_RESCALE,
     Reason.SHORT_PIXEL_DATA,
+    Reason.DECODER_FAILED,
+    Reason.SPOOL_DAMAGED,
 )
 
 
