@@ -168,7 +168,7 @@ def subject_of_run(folder: Path) -> Subject:
     try:
         config = TrainingConfig.from_json((folder / RUN_CONFIG).read_text())
         return Subject(str(folder), config.network, weights, file_sha256(weights))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"{folder}: no finished training run: {error}") from error
 
 

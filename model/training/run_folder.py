@@ -152,7 +152,7 @@ class RunFolder:
     def _read_config(self) -> TrainingConfig:
         try:
             return TrainingConfig.from_json((self.path / CONFIG).read_text())
-        except ConfigError as error:
+        except (ConfigError, OSError, UnicodeDecodeError) as error:
             raise TrainingError(f"{self.path / CONFIG}: {error}") from error
 
     def _page(self, state: RunState) -> str:

@@ -271,9 +271,10 @@ def test_an_empty_split_names_the_ones_there_are(samples, tmp_path):
 def test_a_folder_that_is_no_network_says_what_was_looked_for(tmp_path):
     with pytest.raises(RegistryError, match=r"neither a version .* nor a training run"):
         find_subject(str(tmp_path), lambda: pytest.fail("a folder is not in the registry"))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RegistryError, match="no finished training run"):
-        find_subject(str(tmp_path), lambda: pytest.fail("a folder is not in the registry"))
+    for config in (b"{}", b"\xff\xfe"):
+        (tmp_path / "config.json").write_bytes(config)
+        with pytest.raises(RegistryError, match="no finished training run"):
+            find_subject(str(tmp_path), lambda: pytest.fail("a folder is not in the registry"))
 
 
 class Links(HTMLParser):
