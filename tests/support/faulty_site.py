@@ -1,0 +1,325 @@
+"""An installation that can be stopped at any of its steps: real parts, a PACS in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import numpy as np
+from sqlalchemy import update
+from support.drawn_instances import Drawn, drawn_instance, returned_result
+from support.faulty_parts import Crash, FaultyDatabase, FaultySpool, Fuse, Pacs
+
+from dicom_node.objects.provenance import UidRole
+from dicom_node.objects.results import EncodedObject
+from model.errors import NoLungError
+from model.prediction import Finding, Laterality, LesionMask, ModelVersion, Prediction
+from worker import bootstrap
+from worker.db import schema, studies
+from worker.db.engine import Database, now
+from worker.db.tables import Delivery, Screening, Study
+from worker.errors import TransitionError
+from worker.intake import Intake
+from worker.job import ScreeningJob
+from worker.lifecycle import DeliveryState, ScreeningState
+from worker.settings import load_settings
+from worker.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dicom_node.objects.provenance import ResultContext
+    from dicom_node.reading.ct_series import CtSeries
+    from model.volume import CtVolume
+
+DESTINATION = "PACS"
+_ROUNDS = 30
+MODEL = ModelVersion("state-machine", "1", "5" * 64)
+_ERRORS: dict[str, BaseException] = {
+    "no_lung": NoLungError("no lung in it"),
+    "defect": ValueError("a defect"),
+    "disk": OSError(5, "Input/output error"),
+    "killed": Crash(),
+}
+_KINDS = {
+    "seg": (UidRole.SEGMENTATION, UidRole.SEGMENTATION_SERIES),
+    "sr": (UidRole.REPORT, UidRole.REPORT_SERIES),
+}
+
+
+class Worker:
+    """A screening in a thread of its own, which stands still inside the network."""
+
+    ENDINGS = ("result", *_ERRORS)
+    model_version = MODEL
+
+    def __init__(self, site: Site, screening_id: int) -> None:
+        self.screening_id = screening_id
+        self._job = ScreeningJob(site.database, lambda: self, bootstrap.job_config(site.settings))
+        self._stands, self._goes_on = threading.Event(), threading.Event()
+        self._error: BaseException | None = None
+        self._broken: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def works(self) -> bool:
+        """Whether it holds a claim, as far as it knows."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Take the message and go as far as the network."""
+        self._thread.start()
+        self._wait(self._stands)
+
+    def finish(self, ending: str) -> None:
+        """Come back from the network, and record what came of it."""
+        self._error = _ERRORS.get(ending)
+        self._goes_on.set()
+        self._thread.join(60)
+        self._wait(self._stands)
+
+    def pipeline_digest(self) -> str:
+        """As `model.inference.Predictor`."""
+        return "pipeline"
+
+    def predict(self, volume: CtVolume, _progress: object = None) -> Prediction:
+        """As `model.inference.Predictor`: one lesion on the second slice."""
+        self._stands.set()
+        self._wait(self._goes_on)
+        if self._error is not None:
+            raise self._error
+        labels = np.zeros(volume.shape, np.uint8)
+        labels[1, 4:8, 4:8] = 1
+        lesion = Finding(1, 16, 1.0, (1,), 1, Laterality.LEFT, -300.0, 8.0)
+        return Prediction(MODEL, 0.9, 0.5, (1,), (0.9,), LesionMask(labels), (lesion,), 4000.0)
+
+    def _wait(self, event: threading.Event) -> None:
+        if not event.wait(60):
+            raise AssertionError("a worker and the rest of the site wait for each other")
+        if self._broken is not None:
+            raise AssertionError("a job let an exception out") from self._broken
+
+    def _run(self) -> None:
+        try:
+            self._job.run(self.screening_id)
+        except Crash:
+            pass
+        except BaseException as error:  # noqa: BLE001 - shown by whoever waits
+            self._broken = error
+        finally:
+            self._stands.set()
+
+
+class Site:
+    """Everything between the listener's answer and the PACS, stepped by hand.
+
+    Parameters
+    ----------
+    folder
+        Of this site alone.
+    template
+        An empty database of the newest schema, which is copied.
+    """
+
+    def __init__(self, folder: Path, template: Path) -> None:
+        self.fuse = Fuse()
+        self.pacs = Pacs(self.fuse)
+        self.settings = load_settings(
+            data_dir=folder,
+            settle_seconds=0.000001,
+            minimum_slices=3,
+            minimum_coverage_mm=100,
+            lease_seconds=3600,
+            destinations=f"dimse://{DESTINATION}@127.0.0.1:104",
+        )
+        shutil.copyfile(template, folder / "lungwatch.db")
+        url = self.settings.resolved_database_url
+        self.database = FaultyDatabase(url, self.fuse)
+        # A second client, which no fault touches: the rules' own, and the invariants'.
+        self.witness = Database(url)
+        self.spool = FaultySpool(self.settings.spool_dir, self.fuse)
+        self.spool.prepare()
+        self.messages: list[int] = []
+        self.published: list[int] = []
+        self.acknowledged: dict[str, bytes] = {}
+        self.workers: list[Worker] = []
+        self.disk_errors: set[int] = set()
+        self.start_node()
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        for worker in self.workers:
+            if worker.works:
+                worker.finish("killed")
+        self.database.close()
+        self.witness.close()
+
+    def start_node(self) -> None:
+        """Make the node's parts anew, as its start does: nothing is left in memory."""
+        self._intake = Intake(self.database, self.spool, self.settings.settle_seconds)
+        self._assembler = bootstrap.assembler(self.settings, self.database)
+        self._sweeper = Sweeper(
+            self.database,
+            self._publish,
+            maximum_attempts=self.settings.maximum_attempts,
+            republish_seconds=0,
+        )
+        self._deliverer = bootstrap.deliverer(self.settings, self.database)
+        self._deliverer.take_over()
+
+    def receive(self, drawn: Drawn) -> None:
+        """Store an instance as the listener does before it answers success."""
+        self._acknowledge(drawn_instance(drawn))
+
+    def receive_own(self, sop_instance_uid: str) -> None:
+        """Store one of our own results, which the PACS routed back."""
+        self._acknowledge(returned_result(sop_instance_uid))
+
+    def _acknowledge(self, instance: tuple[str, str, bytes]) -> None:
+        sop_class_uid, sop_instance_uid, dataset = instance
+        stored = self.spool.store(
+            dataset,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            calling_ae_title="SENDER",
+            called_ae_title="LUNGWATCH",
+        )
+        self.acknowledged[stored.path.name] = dataset
+
+    def round(self, steps: int | None = None) -> int:
+        """One round of each loop of the node, which is killed after so many steps."""
+        with self._node_lives_for(steps):
+            return self._intake.run_once() + self._assembler.run_once() + self._sweeper.run_once()
+        return 0
+
+    def deliver(self, mood: str, steps: int | None = None) -> int:
+        """One round of delivery; return how many objects were due."""
+        self.pacs.mood = mood
+        with (
+            self._node_lives_for(steps),
+            patch("worker.delivery.open_peer", lambda _destination: self.pacs),
+        ):
+            return sum(round_() for _, round_ in self._deliverer.rounds())
+        return 0
+
+    @contextmanager
+    def _node_lives_for(self, steps: int | None) -> Iterator[None]:
+        try:
+            with self.fuse.lit(steps):
+                yield
+        except Crash:
+            self.start_node()
+
+    def redeliver(self, number: int) -> None:
+        """Put one of the messages that were ever sent into the broker again."""
+        self.messages.append(self.published[number % len(self.published)])
+
+    def take_message(self, number: int, steps: int | None = None) -> None:
+        """Let a worker take one of the waiting messages."""
+        worker = Worker(self, self.messages.pop(number % len(self.messages)))
+        with self.fuse.lit(steps):
+            worker.start()
+        if worker.works:
+            self.workers.append(worker)
+
+    def finish_worker(self, number: int, ending: str, steps: int | None = None) -> None:
+        """Let one of the standing workers come to its end."""
+        worker = self.workers.pop(number % len(self.workers))
+        if ending == "disk":
+            self.disk_errors.add(worker.screening_id)
+        with self.fuse.lit(steps):
+            worker.finish(ending)
+
+    def requeue(self, number: int, *, rescreen: bool) -> None:
+        """`lungwatch studies requeue` for one of the studies."""
+        with self.witness.transaction() as session:
+            known = session.query(Study).order_by(Study.id).all()
+            if not known:
+                return
+            try:
+                studies.requeue(
+                    session, known[number % len(known)], [DESTINATION], rescreen=rescreen
+                )
+            except TransitionError:
+                session.rollback()
+
+    def expire_leases(self) -> None:
+        """Let the time of every lease pass."""
+        with self.witness.transaction() as session:
+            past = now(session) - timedelta(seconds=1)
+            session.execute(
+                update(Screening)
+                .where(Screening.state == ScreeningState.RUNNING)
+                .values(lease_expires_at=past)
+            )
+
+    def let_pauses_end(self) -> None:
+        """Let the time of every pause before another try pass."""
+        with self.witness.transaction() as session:
+            moment = now(session)
+            session.execute(update(Screening).values(not_before=None))
+            session.execute(
+                update(Delivery)
+                .where(Delivery.state == DeliveryState.PENDING)
+                .values(next_attempt_at=moment)
+            )
+
+    def heal(self) -> None:
+        """Let everything go well until nothing is left to do."""
+        for _ in range(_ROUNDS):
+            self.expire_leases()
+            self.let_pauses_end()
+            busy = self.round() + len(self.messages)
+            while self.messages:
+                self.take_message(0)
+            while self.workers:
+                self.finish_worker(0, "result")
+            while self.deliver("stores"):
+                busy += 1
+            if not busy:
+                return
+        raise AssertionError(f"still at work after {_ROUNDS} rounds in which all went well")
+
+    def _publish(self, screening_id: int) -> None:
+        self.fuse.burn()
+        self.messages.append(screening_id)
+        self.published.append(screening_id)
+
+
+def make_template(path: Path) -> None:
+    """Make the empty database that sites copy."""
+    database = Database(f"sqlite:///{path}")
+    schema.upgrade(database.engine)
+    with database.engine.connect() as connection:
+        # The copy is of one file.
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+
+
+def encode_briefly(
+    _series: CtSeries, _prediction: Prediction, context: ResultContext
+) -> tuple[EncodedObject, ...]:
+    """Stand in for `encode_result`: real UIDs, and content that says all they are made from.
+
+    Encoding takes a quarter of a second, and what is in the objects is the business of others.
+    """
+    return tuple(
+        EncodedObject(
+            kind=kind,
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+            sop_instance_uid=context.uid(role),
+            series_instance_uid=context.uid(series_role),
+            data=json.dumps(
+                {"kind": kind, "identity": str(context.identity), "context": repr(context)}
+            ).encode(),
+        )
+        for kind, (role, series_role) in _KINDS.items()
+    )
