@@ -49,6 +49,10 @@ class SegmentationError(DicomNodeError):
     """A segmentation that does not say where a series has lesions; the message says why."""
 
 
+class CommitmentReportError(DicomNodeError):
+    """A storage commitment report that does not say what it is about."""
+
+
 class PeerError(DicomNodeError):
     """A DICOM or DICOMweb peer did not do what was asked."""
 
