@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_LONGEST_TEXT = 1024
 
 
 @lru_cache(maxsize=256)
@@ -34,13 +35,16 @@ def value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    r"""Give an element as text, its values joined by a backslash; empty where it is absent."""
+    r"""Give an element as text, its values joined by a backslash; empty where it is absent.
+
+    Of a text longer than any that a worklist could show, the rest is left out.
+    """
     found = value(dataset, keyword)
     if found is None:
         return ""
     if isinstance(found, MultiValue | list | tuple):
-        return "\\".join(_clean(item) for item in found)
-    return _clean(found)
+        return "\\".join(_clean(item) for item in found[:_LONGEST_TEXT])[:_LONGEST_TEXT]
+    return _clean(found)[:_LONGEST_TEXT]
 
 
 def _clean(item: object) -> str:

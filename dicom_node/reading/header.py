@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Self
 
-from pydicom import config, dcmread
-from pydicom.filereader import read_file_meta_info
+from pydicom import config, dcmread, filereader
+from pydicom.filereader import read_preamble
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
@@ -19,17 +21,23 @@ from dicom_node.errors import RefusedError, is_from_system
 from dicom_node.reading import attributes
 from dicom_node.reading.frames import FrameHeader, frames_of, shared_decimal, shared_text
 from dicom_node.reading.pixel_data import PixelDataExtent, locate_pixel_data
+from dicom_node.reading.structure import survey
 from dicom_node.reasons import Reason
+from dicom_node.sop_classes import CT_SOP_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
     from pydicom import Dataset
 
 # Read tolerantly: our own checks decide, and pydicom's warnings would put the values of patients
 # into logs.
 config.settings.reading_validation_mode = config.IGNORE
+
+# A dozen short elements; what does not fit is none.
+_LONGEST_FILE_META = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,10 +204,12 @@ def read_header(path: Path, *, content_sha256: str = "") -> InstanceHeader:
     RefusedError
         NOT_DICOM for anything that is no DICOM file, NOT_CT for a DICOMDIR,
         UNSUPPORTED_TRANSFER_SYNTAX for a deflated data set (a small file may inflate without
-        bound), MISSING_ATTRIBUTES where an identifying UID is absent.
+        bound), TOO_LARGE for one beyond `structure.Ceilings`, MISSING_ATTRIBUTES where an
+        identifying UID is absent.
     """
     dataset, extent = read_dataset(path)
-    is_image = "Rows" in dataset
+    # One that breaks off may have lost its image attributes along with its image.
+    is_image = "Rows" in dataset or attributes.uid(dataset, "SOPClassUID") in CT_SOP_CLASSES
     return InstanceHeader.from_dataset(
         dataset,
         pixel_data_complete=(extent is not None and extent.complete) if is_image else None,
@@ -210,6 +220,8 @@ def read_header(path: Path, *, content_sha256: str = "") -> InstanceHeader:
 def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
     """Read a data set up to its pixels, and find where in the file these lie.
 
+    Of a file that breaks off before its pixels, the elements before the break are read.
+
     Raises
     ------
     RefusedError
@@ -217,17 +229,45 @@ def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
     OSError
         If the file cannot be read at all: that says nothing about what it holds.
     """
-    with _parsing(path):
-        meta = read_file_meta_info(path)
-    if attributes.uid(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        raise RefusedError(Reason.NOT_CT, f"{path.name} is a DICOMDIR, an index without images")
-    if attributes.uid(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise RefusedError(
-            Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"{path.name} is a deflated data set"
-        )
     with _parsing(path), path.open("rb") as file:
-        dataset = dcmread(file, stop_before_pixels=True)
+        meta, begins = read_file_meta(file)
+        syntax = attributes.uid(meta, "TransferSyntaxUID")
+        if attributes.uid(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            raise RefusedError(Reason.NOT_CT, f"{path.name} is a DICOMDIR, an index without images")
+        if syntax == DeflatedExplicitVRLittleEndian:
+            raise RefusedError(
+                Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"{path.name} is a deflated data set"
+            )
+        file.seek(begins)
+        structure = survey(
+            file,
+            implicit=_is_implicit(file.peek(6)[4:6]),
+            big_endian=syntax == ExplicitVRBigEndian,
+        )
+        file.seek(0)
+        # Lengths that lead beyond the end of a file are memory asked for in vain.
+        source = file if structure.whole else BytesIO(file.read(structure.end))
+        dataset = dcmread(source, stop_before_pixels=True)
+        file.seek(structure.end)
         return dataset, locate_pixel_data(file, dataset)
+
+
+def read_file_meta(file: BinaryIO) -> tuple[Dataset, int]:
+    """Read the File Meta Information (PS3.10 section 7.1), and tell where it ends."""
+    head = BytesIO(file.read(_LONGEST_FILE_META))
+    read_preamble(head, force=False)
+    meta = filereader.read_dataset(
+        head,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag.group != 2,
+    )
+    return meta, head.tell()
+
+
+def _is_implicit(vr: bytes) -> bool:
+    """Tell whether the first element has no VR, by pydicom's rule; senders name a wrong syntax."""
+    return not (vr.isalpha() and vr.isupper())
 
 
 @contextmanager
@@ -235,6 +275,8 @@ def _parsing(path: Path) -> Iterator[None]:
     """Turn whatever pydicom raises on damaged content into a refusal."""
     try:
         yield
+    except (RefusedError, MemoryError):
+        raise
     except Exception as error:
         if is_from_system(error):
             raise

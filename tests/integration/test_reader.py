@@ -233,14 +233,15 @@ def test_damaged_bytes_end_in_a_volume_or_a_reason(lung_dx_copy):
     assert {Reason.NOT_DICOM, Reason.MISSING_ATTRIBUTES, Reason.TOO_FEW_SLICES} <= outcomes
 
 
-def test_deeply_nested_sequences_are_refused(lung_dx_copy):
+@pytest.mark.parametrize("depth", [33, 300, 20_000])
+def test_deeply_nested_sequences_are_refused(lung_dx_copy, depth):
     path = instances_of(lung_dx_copy)[2]
     content = path.read_bytes()
     # Request Attributes Sequence and its item, both of undefined length, in each other.
-    nested = bytes.fromhex("40007502fffffffffeff00e0ffffffff") * 3000
+    nested = bytes.fromhex("40007502fffffffffeff00e0ffffffff") * depth
     pixel_data = content.index(bytes.fromhex("e07f1000"))
     path.write_bytes(content[:pixel_data] + nested + content[pixel_data:])
-    assert reason_of(lung_dx_copy) is Reason.NOT_DICOM
+    assert reason_of(lung_dx_copy) is Reason.TOO_LARGE
 
 
 def test_another_image_at_the_same_place_is_a_conflict(lung_dx_copy):
