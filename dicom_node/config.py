@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.senders import Sender, check_ae_title
+from dicom_node.tls import client_context, server_context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ANY_CALLING_AE_TITLE = "*"
+    from dicom_node.tls import TlsFiles
 
 _GIB = 1024**3
 
@@ -29,18 +32,30 @@ class ListenerConfig:
     spool_dir
         Root of the spool.
     allowed_calling_ae_titles
-        The AE titles that are served, everybody else is rejected. A single ``"*"`` serves all:
-        AE titles are no secret, so use it only where the network itself is closed.
+        Who is served, everybody else is rejected: AE titles, each with the address or network
+        it calls from and a name or fingerprint of its certificate where it is bound to these,
+        as `dicom_node.senders.Sender` parses them. AE titles are no secret: an unbound one, or
+        ``"*"`` for every caller, is for a network that is itself closed.
+    tls
+        Our certificate, its key, and the authorities of the senders' certificates. With it the
+        listener takes nothing but TLS, and of every sender a certificate; None: no TLS.
     minimum_free_bytes
         Watermark: with less than this left on the spool's file system a C-STORE is answered
         0xA700, and the sender tries again later.
-    maximum_associations
-        Associations served at once; one more is rejected as transient (PS3.8 section 9.3.4,
-        local limit exceeded).
+    maximum_associations, maximum_associations_per_address
+        Associations served at once, overall and to one address; one more is rejected as
+        transient (PS3.8 section 9.3.4, local limit exceeded). An IPv6 address stands for its /64.
+    maximum_waiting, maximum_waiting_per_address
+        Connections that may be open without an association yet; for one more, the oldest is
+        closed.
     maximum_instance_bytes
         A larger encoded data set is refused with 0xC000 and never held in memory.
-    acse_timeout, dimse_timeout, network_timeout
-        Seconds to wait for an association message, a DIMSE message, and any sign of the peer.
+    acse_timeout
+        Seconds from a connection to the last byte of its A-ASSOCIATE-RQ, TLS handshake included
+        (the ARTIM timer of PS3.8 section 9.1.5), and to wait for other association messages.
+    dimse_timeout, network_timeout
+        Seconds to wait for a DIMSE message; and for any sign of the peer, or a PDU's last byte
+        after its first.
     maximum_pdu_size
         Largest P-DATA-TF PDU we offer to receive, in bytes.
 
@@ -56,7 +71,11 @@ class ListenerConfig:
     spool_dir: Path
     allowed_calling_ae_titles: frozenset[str]
     minimum_free_bytes: int = 1 * _GIB
+    tls: TlsFiles | None = None
     maximum_associations: int = 16
+    maximum_associations_per_address: int = 8
+    maximum_waiting: int = 256
+    maximum_waiting_per_address: int = 32
     maximum_instance_bytes: int = 2 * _GIB
     acse_timeout: float = 10.0
     dimse_timeout: float = 30.0
@@ -64,17 +83,29 @@ class ListenerConfig:
     maximum_pdu_size: int = 131072
 
     def __post_init__(self) -> None:
-        _check_ae_title("ae_title", self.ae_title)
+        check_ae_title("ae_title", self.ae_title)
         _check_port("port", self.port, lowest=0)
         if not self.allowed_calling_ae_titles:
             msg = (
                 "allowed_calling_ae_titles is empty, so nobody could send: list the AE titles "
-                f'of the senders, or "{ANY_CALLING_AE_TITLE}" for everybody.'
+                'of the senders, or "*" for everybody.'
             )
             raise ConfigurationError(msg)
-        for title in self.allowed_calling_ae_titles - {ANY_CALLING_AE_TITLE}:
-            _check_ae_title("allowed_calling_ae_titles", title)
-        for name in ("maximum_associations", "maximum_instance_bytes"):
+        if self.tls is None and any(sender.certificate for sender in self.senders):
+            msg = (
+                "allowed_calling_ae_titles binds a sender to its certificate, which it shows with "
+                "TLS alone: give the listener a certificate, key and authorities."
+            )
+            raise ConfigurationError(msg)
+        if self.tls is not None:
+            server_context(self.tls)
+        for name in (
+            "maximum_associations",
+            "maximum_associations_per_address",
+            "maximum_waiting",
+            "maximum_waiting_per_address",
+            "maximum_instance_bytes",
+        ):
             _check_positive(name, getattr(self, name))
         for name in ("acse_timeout", "dimse_timeout", "network_timeout"):
             _check_positive(name, getattr(self, name))
@@ -86,9 +117,21 @@ class ListenerConfig:
             raise ConfigurationError(msg)
 
     @property
-    def serves_everybody(self) -> bool:
-        """Whether any calling AE title is accepted."""
-        return ANY_CALLING_AE_TITLE in self.allowed_calling_ae_titles
+    def senders(self) -> tuple[Sender, ...]:
+        """Who is served."""
+        return tuple(map(Sender.parse, sorted(self.allowed_calling_ae_titles)))
+
+
+class CommitmentMethod(StrEnum):
+    """How a destination tells that it keeps an object, before the spool may let it go.
+
+    Storage commitment is PS3.4 Annex J; a query finds the object there; none takes the success
+    of the C-STORE for it.
+    """
+
+    STORAGE_COMMITMENT = "storage_commitment"
+    QUERY = "query"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +148,8 @@ class DimseDestination:
         The AE title we call with.
     connect_timeout, response_timeout
         Seconds to wait for the association, and for the answer to each C-STORE.
+    commitment
+        How it tells that it keeps an object.
     """
 
     name: str
@@ -112,17 +157,22 @@ class DimseDestination:
     host: str
     port: int
     calling_ae_title: str
+    tls: TlsFiles | None = None
+    server_name: str | None = None
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
+    commitment: CommitmentMethod = CommitmentMethod.QUERY
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _check_ae_title(f"destination {self.name}: ae_title", self.ae_title)
-        _check_ae_title(f"destination {self.name}: calling_ae_title", self.calling_ae_title)
+        check_ae_title(f"destination {self.name}: ae_title", self.ae_title)
+        check_ae_title(f"destination {self.name}: calling_ae_title", self.calling_ae_title)
         _check_port(f"destination {self.name}: port", self.port, lowest=1)
         if not self.host:
             msg = f"destination {self.name}: host is empty."
             raise ConfigurationError(msg)
+        if self.tls is not None:
+            client_context(self.tls)
         for timeout in ("connect_timeout", "response_timeout"):
             _check_positive(f"destination {self.name}: {timeout}", getattr(self, timeout))
 
@@ -146,6 +196,8 @@ class DicomWebDestination:
         certificate is always verified.
     connect_timeout, response_timeout
         Seconds to wait for the connection, and for the answer to each request.
+    commitment
+        How it tells that it keeps an object; DICOMweb knows no storage commitment.
     """
 
     name: str
@@ -156,6 +208,7 @@ class DicomWebDestination:
     ca_bundle: Path | None = None
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
+    commitment: CommitmentMethod = CommitmentMethod.QUERY
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -172,6 +225,12 @@ class DicomWebDestination:
         if self.username is not None and self.token is not None:
             msg = f"destination {self.name}: give username and password or token, not both."
             raise ConfigurationError(msg)
+        if self.commitment is CommitmentMethod.STORAGE_COMMITMENT:
+            msg = (
+                f"destination {self.name}: DICOMweb knows no storage commitment; use "
+                "commitment=query or commitment=none."
+            )
+            raise ConfigurationError(msg)
         if self.ca_bundle is not None and not self.ca_bundle.is_file():
             msg = f"destination {self.name}: ca_bundle {self.ca_bundle} is no file."
             raise ConfigurationError(msg)
@@ -180,17 +239,6 @@ class DicomWebDestination:
 
 
 Destination = DimseDestination | DicomWebDestination
-
-
-def _check_ae_title(setting: str, title: str) -> None:
-    """Hold an AE title to its value representation (PS3.5 section 6.2, AE)."""
-    printable = title.isascii() and title.isprintable() and "\\" not in title
-    if not printable or not 1 <= len(title) <= 16 or title != title.strip():
-        msg = (
-            f"{setting} must be 1 to 16 printable ASCII characters without a backslash and "
-            f"without spaces around it, got {title!r}."
-        )
-        raise ConfigurationError(msg)
 
 
 def _check_port(setting: str, port: int, *, lowest: int) -> None:

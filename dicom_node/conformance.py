@@ -24,6 +24,7 @@ from dicom_node.contexts import (
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.objects.provenance import RESULT_SOP_CLASSES
 from dicom_node.sop_classes import CT_SOP_CLASSES
+from dicom_node.tls import CIPHER_SUITES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,6 +63,18 @@ def tables() -> dict[str, str]:
                 (sop_class_name(uid), uid, ", ".join(s.name for s in RESULT_TRANSFER_SYNTAXES))
                 for uid in (VERIFICATION, *sorted(RESULT_SOP_CLASSES))
             ],
+        ),
+        "tls": _table(
+            ("TLS", "value"),
+            (
+                ("versions", "1.2 and 1.3, the latter preferred"),
+                ("cipher suites of TLS 1.2", ", ".join(CIPHER_SUITES)),
+                ("cipher suites of TLS 1.3", "all of RFC 8446 that OpenSSL offers by default"),
+                ("renegotiation, compression, session resumption", "none"),
+                ("certificates", "X.509, demanded of both sides and checked against our list"),
+                ("name in the certificate of a destination", "that of its host, or server_name"),
+                ("keys, curves and signatures", "as OpenSSL allows at its security level"),
+            ),
         ),
     }
 

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from model.inference import Predictor
     from model.registry import Registry, RegistryEntry
     from worker.assembler import Assembler
+    from worker.commitment import Committer
     from worker.db.engine import Database
-    from worker.delivery import Deliverer
+    from worker.delivery import Deliverer, RetryPolicy
     from worker.job import JobConfig, ScreeningJob
     from worker.model_choice import Choice, Standing
     from worker.pickup import NetworkInUse, PickUps
     from worker.promotion import Promotions
+    from worker.retention import Retention
     from worker.settings import Settings
     from worker.sweeper import Sweeper
 
@@ -116,12 +118,14 @@ def listener_config(settings: Settings) -> ListenerConfig:
         If nobody may send.
     """
     from dicom_node.config import ListenerConfig
+    from worker.encryption import tls_files
 
     if not settings.allowed_calling_ae_titles:
         raise SettingsError(
             f"{PREFIX}ALLOWED_CALLING_AE_TITLES is not set: list the AE titles that may send, "
             "separated by commas, or * for everybody."
         )
+    tls = None if settings.listen_unencrypted else tls_files(settings)
     return ListenerConfig(
         ae_title=settings.ae_title,
         host=settings.listen_host,
@@ -129,7 +133,9 @@ def listener_config(settings: Settings) -> ListenerConfig:
         spool_dir=settings.spool_dir,
         allowed_calling_ae_titles=frozenset(settings.allowed_calling_ae_titles),
         minimum_free_bytes=settings.minimum_free_mb * _MIB,
+        tls=tls,
         maximum_associations=settings.maximum_associations,
+        maximum_associations_per_address=settings.maximum_associations_per_address,
         maximum_instance_bytes=settings.maximum_instance_mb * _MIB,
     )
 
@@ -177,18 +183,48 @@ def sweeper(settings: Settings, database: Database) -> Sweeper:
 
 def deliverer(settings: Settings, database: Database) -> Deliverer:
     """Build the delivery to all destinations."""
-    from worker.delivery import Deliverer, RetryPolicy
+    from worker.delivery import Deliverer
 
     return Deliverer(
-        database,
-        settings.results_dir,
-        destinations(settings),
-        RetryPolicy(
-            first_seconds=settings.delivery_retry_seconds,
-            longest_seconds=settings.delivery_retry_maximum_seconds,
-            lease_seconds=settings.delivery_lease_seconds,
-        ),
+        database, settings.results_dir, destinations(settings), _retry_policy(settings)
     )
+
+
+def committer(settings: Settings, database: Database) -> Committer:
+    """Build what asks all destinations to keep what they were sent."""
+    from dicom_node.receiving.commitment_reports import CommitmentReports
+    from worker.commitment import Committer
+
+    return Committer(
+        database,
+        CommitmentReports(settings.spool_dir),
+        destinations(settings),
+        _retry_policy(settings),
+        settings.commitment_report_seconds,
+    )
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    from worker.delivery import RetryPolicy
+
+    return RetryPolicy(
+        first_seconds=settings.delivery_retry_seconds,
+        longest_seconds=settings.delivery_retry_maximum_seconds,
+        lease_seconds=settings.delivery_lease_seconds,
+    )
+
+
+def retention(settings: Settings, database: Database) -> Retention:
+    """Build what removes files whose time is over."""
+    from worker.retention import Retention, RetentionPolicy
+
+    policy = RetentionPolicy(
+        delivered_days=settings.retention_days,
+        reviewed_days=settings.retention_reviewed_days,
+        refused_days=settings.retention_refused_days,
+        free_bytes=settings.retention_free_mb * _MIB,
+    )
+    return Retention(database, settings.spool_dir, settings.results_dir, policy)
 
 
 def destinations(settings: Settings) -> tuple[Destination, ...]:

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from dicom_node.config import Destination, DicomWebDestination, DimseDestination
+from dicom_node.config import (
+    CommitmentMethod,
+    Destination,
+    DicomWebDestination,
+    DimseDestination,
+)
 from dicom_node.errors import ConfigurationError
+from worker.encryption import tls_files
 from worker.errors import SettingsError
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.settings import Settings
 
 _VARIABLE = f"{PREFIX}DESTINATIONS"
@@ -20,17 +28,19 @@ _VARIABLE = f"{PREFIX}DESTINATIONS"
 def parse_destinations(settings: Settings) -> tuple[Destination, ...]:
     """Parse the destinations.
 
-    ``dimse://AE_TITLE@host:port`` is a C-STORE SCP; ``stow+https://user:password@host/path`` a
-    DICOMweb service (``stow+http`` too), with ``?token=...`` instead of user and password, and
-    ``?ca_bundle=FILE`` where its certificate is signed by an authority of the house. A ``#NAME``
-    at the end names it.
+    ``dimse://AE_TITLE@host:port`` is a C-STORE SCP, ``dimse+tls://`` one with TLS, where
+    ``?server_name=...`` is the name in its certificate if that is not its host;
+    ``stow+https://user:password@host/path`` a DICOMweb service (``stow+http`` too), with
+    ``?token=...`` instead of user and password, and ``?ca_bundle=FILE`` where its certificate is
+    signed by an authority of the house. For both,
+    ``?commitment=...`` is one of `CommitmentMethod`. A ``#NAME`` at the end names it.
 
     Raises
     ------
     SettingsError
         With one sentence that names the setting and the entry, never a password.
     """
-    found = tuple(_parse(entry, settings.ae_title) for entry in settings.destinations)
+    found = tuple(_parse(entry, settings) for entry in settings.destinations)
     names = [destination.name for destination in found]
     for name in names:
         if names.count(name) > 1:
@@ -40,17 +50,18 @@ def parse_destinations(settings: Settings) -> tuple[Destination, ...]:
     return found
 
 
-def _parse(entry: str, calling_ae_title: str) -> Destination:
+def _parse(entry: str, settings: Settings) -> Destination:
     try:
         parts = _split(entry)
-        if parts.scheme == "dimse":
-            return _dimse(parts, calling_ae_title)
+        if parts.scheme in {"dimse", "dimse+tls"}:
+            return _dimse(parts, settings)
         if parts.scheme in {"stow+http", "stow+https"}:
             return _dicomweb(parts)
     except (ConfigurationError, ValueError) as error:
         raise SettingsError(f"{_VARIABLE} is wrong: {error}") from None
     raise SettingsError(
-        f"{_VARIABLE} is wrong: an entry must begin with dimse://, stow+http:// or stow+https://."
+        f"{_VARIABLE} is wrong: an entry must begin with dimse://, dimse+tls://, stow+http:// or "
+        "stow+https://."
     )
 
 
@@ -62,25 +73,34 @@ def _split(entry: str) -> SplitResult:
     return parts
 
 
-def _dimse(parts: SplitResult, calling_ae_title: str) -> DimseDestination:
+def _dimse(parts: SplitResult, settings: Settings) -> DimseDestination:
     if not parts.username or not parts.port or not parts.hostname:
         raise ValueError("a dimse destination looks like dimse://AE_TITLE@host:port")
     ae_title = unquote(parts.username)
+    with_tls = parts.scheme == "dimse+tls"
+    tls = tls_files(settings) if with_tls else None
+    if with_tls and tls is None:
+        raise ValueError(
+            f"a dimse+tls destination takes {PREFIX}TLS_CERTIFICATE, _KEY, _AUTHORITIES"
+        )
+    known = {"commitment", "server_name"} if with_tls else {"commitment"}
+    options = _options(parts, known)
     return DimseDestination(
         name=unquote(parts.fragment) or ae_title,
         ae_title=ae_title,
         host=parts.hostname,
         port=parts.port,
-        calling_ae_title=calling_ae_title,
+        calling_ae_title=settings.ae_title,
+        tls=tls,
+        server_name=options.get("server_name"),
+        commitment=_commitment(options),
     )
 
 
 def _dicomweb(parts: SplitResult) -> DicomWebDestination:
     host = parts.netloc.rpartition("@")[2]
     scheme = parts.scheme.removeprefix("stow+")
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if unknown := set(options) - {"token", "ca_bundle"}:
-        raise ValueError(f"{', '.join(sorted(unknown))} is no option; token and ca_bundle are")
+    options = _options(parts, {"token", "ca_bundle", "commitment"})
     return DicomWebDestination(
         name=unquote(parts.fragment) or (parts.hostname or ""),
         url=f"{scheme}://{host}{parts.path}".rstrip("/"),
@@ -88,4 +108,21 @@ def _dicomweb(parts: SplitResult) -> DicomWebDestination:
         password=unquote(parts.password) if parts.password else None,
         token=options.get("token"),
         ca_bundle=Path(options["ca_bundle"]) if "ca_bundle" in options else None,
+        commitment=_commitment(options),
     )
+
+
+def _options(parts: SplitResult, known: set[str]) -> dict[str, str]:
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := set(options) - known:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} is no option; there is {', '.join(sorted(known))}"
+        )
+    return options
+
+
+def _commitment(options: Mapping[str, str]) -> CommitmentMethod:
+    given = options.get("commitment", CommitmentMethod.QUERY)
+    if given not in set(CommitmentMethod):
+        raise ValueError(f"commitment must be one of {', '.join(CommitmentMethod)}")
+    return CommitmentMethod(given)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from worker.doctor_check import Check, Level
+from worker.doctor_receiving import examine_listener, examine_senders, examine_tls
 from worker.errors import SettingsError
 from worker.model_choice import Origin
 from worker.setting_groups.secrets import exposed_secret_files
@@ -286,68 +286,6 @@ def _pick_ups(settings: Settings, choice: Choice) -> Iterator[Check]:
         yield Check(part, Level.OK, "no worker has loaded it yet; with its next study each will")
 
 
-def _senders(settings: Settings) -> Iterator[Check]:
-    part, titles = "senders", settings.allowed_calling_ae_titles
-    variable = f"{PREFIX}ALLOWED_CALLING_AE_TITLES"
-    if not titles:
-        remedy = f"List the AE titles of PACS and modalities in {variable}."
-        yield Check(part, Level.FAIL, "nobody may send", remedy)
-    elif "*" in titles:
-        remedy = f"List the AE titles in {variable}, unless the network itself is closed."
-        yield Check(part, Level.WARN, "everybody may send", remedy)
-    else:
-        yield Check(part, Level.OK, ", ".join(titles))
-
-
-def _listener(settings: Settings) -> Iterator[Check]:
-    from dicom_node.config import DimseDestination
-    from dicom_node.errors import DicomNodeError
-    from dicom_node.peers import open_peer
-
-    part, address = "listener", f"{settings.listen_host}:{settings.listen_port}"
-    if _port_is_free(settings.listen_host, settings.listen_port):
-        yield Check(part, Level.OK, f"{address} is free; the node is not running here")
-        return
-    titles = [title for title in settings.allowed_calling_ae_titles if title != "*"]
-    ourselves = DimseDestination(
-        name=part,
-        ae_title=settings.ae_title,
-        host=_reachable(settings.listen_host),
-        port=settings.listen_port,
-        calling_ae_title=titles[0] if titles else settings.ae_title,
-        connect_timeout=_CONNECT_SECONDS,
-        response_timeout=_CONNECT_SECONDS,
-    )
-    try:
-        open_peer(ourselves).echo()
-    except DicomNodeError as error:
-        yield Check(
-            part,
-            Level.FAIL,
-            f"{address} is taken, and not by {settings.ae_title}: {error}",
-            f"End the other program, or choose another {PREFIX}LISTEN_PORT.",
-        )
-        return
-    yield Check(part, Level.OK, f"{settings.ae_title} answers C-ECHO on {address}")
-
-
-def _port_is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        # As the listener itself binds: a port in TIME_WAIT is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def _reachable(host: str) -> str:
-    """Address under which a listener bound to `host` answers on this machine."""
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
 def _destinations(settings: Settings) -> Iterator[Check]:
     from dicom_node.errors import DicomNodeError
     from dicom_node.peers import open_peer
@@ -374,7 +312,8 @@ _PARTS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "database": _database,
     "broker": _broker,
     "model": examine_model,
-    "senders": _senders,
-    "listener": _listener,
+    "senders": examine_senders,
+    "tls": examine_tls,
+    "listener": examine_listener,
     "destinations": _destinations,
 }

@@ -175,13 +175,39 @@ EDGE_REASONS: Mapping[EdgeReason, Explanation] = {
         "the calling AE title is not on the list",
         "If it may send, add it to LUNGWATCH_ALLOWED_CALLING_AE_TITLES and start the node again.",
     ),
+    EdgeReason.ADDRESS_NOT_ALLOWED: Explanation(
+        "the calling AE title is bound to another address",
+        "If the sender has moved, correct its address in LUNGWATCH_ALLOWED_CALLING_AE_TITLES and "
+        "start the node again. If not, find out who used its AE title.",
+    ),
+    EdgeReason.CERTIFICATE_NOT_ALLOWED: Explanation(
+        "the calling AE title is bound to another certificate",
+        "If the sender has a new certificate, correct its entry in "
+        "LUNGWATCH_ALLOWED_CALLING_AE_TITLES and start the node again. If not, find out who used "
+        "its AE title.",
+    ),
     EdgeReason.CALLED_AE_NOT_RECOGNISED: Explanation(
         "another AE title than ours was called",
         "Let the sender call our AE title, LUNGWATCH_AE_TITLE.",
     ),
     EdgeReason.TOO_MANY_ASSOCIATIONS: Explanation(
         "all associations were in use",
-        "If senders do not try again, raise LUNGWATCH_MAXIMUM_ASSOCIATIONS.",
+        "If senders do not try again, raise LUNGWATCH_MAXIMUM_ASSOCIATIONS or, where one sender "
+        "may have more of them, LUNGWATCH_MAXIMUM_ASSOCIATIONS_PER_ADDRESS.",
+    ),
+    EdgeReason.TOO_MANY_CONNECTIONS: Explanation(
+        "too many connections waited without an association",
+        "Find out what at that address opens connections and does not use them.",
+    ),
+    EdgeReason.NO_ASSOCIATION_REQUEST: Explanation(
+        "a connection without a proper A-ASSOCIATE-RQ",
+        "If a sender is at that address: does it use TLS where we do not? Else it is a port scan, "
+        "a health check that stays, or a fault of the network.",
+    ),
+    EdgeReason.TLS_HANDSHAKE_FAILED: Explanation(
+        "no TLS connection came about",
+        "The detail holds the cause. Let the sender use TLS 1.2 or 1.3 and a valid certificate of "
+        "an authority in LUNGWATCH_TLS_AUTHORITIES, and let it believe ours.",
     ),
     EdgeReason.SOP_CLASS_NOT_SUPPORTED: Explanation(
         "a SOP class we do not accept was proposed",

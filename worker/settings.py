@@ -14,10 +14,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 from worker.setting_groups.assembly import AssemblySettings
 from worker.setting_groups.delivery import DeliverySettings
+from worker.setting_groups.encryption import EncryptionSettings
 from worker.setting_groups.identity import IdentitySettings
 from worker.setting_groups.logs import LogSettings
 from worker.setting_groups.models import ModelSettings
 from worker.setting_groups.receiving import ReceivingSettings
+from worker.setting_groups.retention import RetentionSettings
 from worker.setting_groups.screening import ScreeningSettings
 from worker.setting_groups.secrets import (
     check_password,
@@ -37,10 +39,12 @@ PREFIX = "LUNGWATCH_"
 GROUPS = (
     StorageSettings,
     ReceivingSettings,
+    EncryptionSettings,
     AssemblySettings,
     ScreeningSettings,
     ModelSettings,
     DeliverySettings,
+    RetentionSettings,
     IdentitySettings,
     LogSettings,
 )
@@ -50,10 +54,12 @@ class Settings(
     BaseSettings,
     StorageSettings,
     ReceivingSettings,
+    EncryptionSettings,
     AssemblySettings,
     ScreeningSettings,
     ModelSettings,
     DeliverySettings,
+    RetentionSettings,
     IdentitySettings,
     LogSettings,
 ):

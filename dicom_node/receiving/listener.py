@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import logging
-import time
-import weakref
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pynetdicom import AE, evt
-from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node.contexts import VERIFICATION, accepted_contexts, sop_class_name
-from dicom_node.errors import ConfigurationError, SpoolError
+from dicom_node.errors import ConfigurationError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reasons import Reason
-from dicom_node.receiving.refusals import EdgeReason, RefusalNote
+from dicom_node.receiving.association_request import AssociationRequest
+from dicom_node.receiving.commitment_reports import (
+    CommitmentReports,
+    commitment_context,
+    report_handler,
+)
+from dicom_node.receiving.gate import Gate
+from dicom_node.receiving.refusals import EdgeReason
+from dicom_node.receiving.server import GuardedServer
+from dicom_node.receiving.store import StoreProvider
 from dicom_node.status import StorageStatus
-from dicom_node.transport import guard_incoming, keep_data_sets_out_of_logs
+from dicom_node.transport import keep_data_sets_out_of_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from io import BytesIO
+    from collections.abc import Callable
 
     from pynetdicom.association import Association
-    from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+    from pynetdicom.transport import AddressInformation
 
     from dicom_node.config import ListenerConfig
     from dicom_node.receiving.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-# (source, diagnostic) of an A-ASSOCIATE-RJ (PS3.8 section 9.3.4).
-_REJECTIONS = {
-    (1, 3): (EdgeReason.CALLING_AE_NOT_ALLOWED, "The calling AE title is not on the list."),
-    (1, 7): (EdgeReason.CALLED_AE_NOT_RECOGNISED, "The called AE title is not ours."),
-    (3, 2): (EdgeReason.TOO_MANY_ASSOCIATIONS, "All associations are in use."),
-}
 _ABSTRACT_SYNTAX_NOT_SUPPORTED = 0x03
 
 
@@ -53,8 +50,12 @@ class Listener:
     spool
         Where instances go.
     on_received
-        Called in the association's thread after an instance became durable: a wake-up for the
-        intake, nothing more. What it raises is logged and changes no answer.
+        As of `StoreProvider`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the files of TLS cannot be used.
     """
 
     def __init__(
@@ -62,11 +63,10 @@ class Listener:
     ) -> None:
         self._config = config
         self._spool = spool
-        self._on_received = on_received
-        self._server: ThreadedAssociationServer | None = None
-        # Associations whose current C-STORE has outgrown the limit; only their own threads
-        # touch their entries.
-        self._oversized: weakref.WeakSet[Association] = weakref.WeakSet()
+        self._gate = Gate(config, spool)
+        self._store = StoreProvider(config, spool, self._note, on_received)
+        self._reports = CommitmentReports(config.spool_dir)
+        self._server: GuardedServer | None = None
 
     def start(self) -> None:
         """Prepare the spool and listen, in threads of this process.
@@ -82,24 +82,27 @@ class Listener:
         if orphans:
             logger.warning("removed %d half-written files of an earlier run", orphans)
         keep_data_sets_out_of_logs()
-        address = (self._config.host, self._config.port)
         try:
-            self._server = self._application_entity().start_server(
-                address,
-                block=False,
-                contexts=accepted_contexts(),
-                evt_handlers=[
-                    (evt.EVT_CONN_OPEN, self._on_connection),
-                    (evt.EVT_ACSE_SENT, self._on_association_message),
+            self._server = GuardedServer(
+                self._application_entity(),
+                self._config,
+                self._gate,
+                [*accepted_contexts(), commitment_context()],
+                [
                     (evt.EVT_ESTABLISHED, self._on_established),
-                    (evt.EVT_PDU_RECV, self._on_pdu),
+                    (evt.EVT_PDU_RECV, self._store.on_pdu),
                     (evt.EVT_C_ECHO, lambda _event: int(StorageStatus.SUCCESS)),
-                    (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_C_STORE, self._store.on_store),
+                    (evt.EVT_N_EVENT_REPORT, report_handler(self._reports.write)),
                 ],
             )
         except OSError as error:
-            msg = f"host {address[0]} and port {address[1]} cannot be bound: {error.strerror}."
+            msg = (
+                f"host {self._config.host} and port {self._config.port} cannot be bound: "
+                f"{error.strerror}."
+            )
             raise ConfigurationError(msg) from error
+        self._server.start()
 
     @property
     def port(self) -> int:
@@ -118,43 +121,22 @@ class Listener:
             answered is sent again by its sender.
         """
         server, self._server = self._server, None
-        if server is None:
-            return
-        server.shutdown()
-        deadline = time.monotonic() + timeout
-        while server.active_associations and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for association in server.active_associations:
-            association.abort()
+        if server is not None:
+            server.stop(timeout)
 
     def _application_entity(self) -> AE:
+        """Name us and set the time limits; who comes in, and how many, is the gate's."""
         config = self._config
         ae = AE(ae_title=config.ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        ae.require_called_aet = True
-        ae.require_calling_aet = (
-            [] if config.serves_everybody else sorted(config.allowed_calling_ae_titles)
-        )
-        ae.maximum_associations = config.maximum_associations
+        # pynetdicom counts associations that are over and not yet cleared away.
+        ae.maximum_associations = 4 * config.maximum_associations
         ae.maximum_pdu_size = config.maximum_pdu_size
         ae.acse_timeout = config.acse_timeout
         ae.dimse_timeout = config.dimse_timeout
         ae.network_timeout = config.network_timeout
         return ae
-
-    def _on_connection(self, event: Event) -> None:
-        guard_incoming(event, self._config.maximum_pdu_size, self._config.network_timeout)
-
-    def _on_association_message(self, event: Event) -> None:
-        """Note a rejected association."""
-        message = cast("Any", event).primitive
-        if not isinstance(message, A_ASSOCIATE) or not message.result:
-            return
-        rejection = _REJECTIONS.get((message.result_source or 0, message.diagnostic or 0))
-        if rejection is not None:
-            reason, detail = rejection
-            self._note(event.assoc, reason, detail)
 
     def _on_established(self, event: Event) -> None:
         """Note each SOP class of which a presentation context was refused.
@@ -177,59 +159,7 @@ class Listener:
             else:
                 reason = Reason.UNSUPPORTED_TRANSFER_SYNTAX
                 detail = f"{name} is not accepted in the transfer syntaxes of one context."
-            self._note(event.assoc, reason, detail, sop_class_uid, sorted(syntaxes))
-
-    def _on_pdu(self, event: Event) -> None:
-        """Let go of a data set that outgrows the limit while it arrives.
-
-        The sender gets its status when it has sent all, and memory stays bounded until then.
-        """
-        message = event.assoc.dimse.message
-        if message is None or not isinstance(event.pdu, P_DATA_TF):
-            return
-        received = cast("BytesIO", message.data_set)
-        if received.tell() > self._config.maximum_instance_bytes:
-            self._oversized.add(event.assoc)
-            received.seek(0)
-            received.truncate()
-
-    def _on_store(self, event: Event) -> int:
-        """Answer a C-STORE (PS3.4 section B.2.3)."""
-        request = cast("C_STORE", event.request)
-        dataset = cast("BytesIO", request.DataSet).getvalue()
-        oversized = event.assoc in self._oversized
-        self._oversized.discard(event.assoc)
-        if oversized or len(dataset) > self._config.maximum_instance_bytes:
-            limit = self._config.maximum_instance_bytes
-            detail = f"The instance is larger than {limit} bytes."
-            self._note(event.assoc, Reason.TOO_LARGE, detail, request.AffectedSOPClassUID)
-            return int(StorageStatus.CANNOT_UNDERSTAND)
-        try:
-            if self._spool.free_bytes() - len(dataset) < self._config.minimum_free_bytes:
-                detail = "The spool's file system is full up to its watermark."
-                self._note(event.assoc, EdgeReason.OUT_OF_RESOURCES, detail)
-                return int(StorageStatus.OUT_OF_RESOURCES)
-            self._spool.store(
-                dataset,
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=event.context.transfer_syntax,
-                calling_ae_title=event.assoc.requestor.ae_title,
-                called_ae_title=self._config.ae_title,
-            )
-        except SpoolError:
-            logger.exception("an instance was not stored")
-            return int(StorageStatus.OUT_OF_RESOURCES)
-        self._wake_intake()
-        return int(StorageStatus.SUCCESS)
-
-    def _wake_intake(self) -> None:
-        if self._on_received is None:
-            return
-        try:
-            self._on_received()
-        except Exception:  # whatever it is, the instance is durable and the answer is success
-            logger.exception("the intake could not be woken")
+            self._note(event.assoc, reason, detail, sop_class_uid, tuple(sorted(syntaxes)))
 
     def _note(
         self,
@@ -237,23 +167,15 @@ class Listener:
         reason: str,
         detail: str,
         sop_class_uid: str | None = None,
-        transfer_syntax_uids: Iterable[str] = (),
+        transfer_syntax_uids: tuple[str, ...] = (),
     ) -> None:
         peer = association.requestor
-        request = cast("A_ASSOCIATE", peer.primitive)
-        address = cast("AddressInformation", peer.address_info)
-        note = RefusalNote(
-            time=datetime.now(UTC),
-            reason=str(reason),
-            calling_ae_title=str(peer.ae_title),
-            called_ae_title=str(request.called_ae_title),
-            peer_address=address.address,
-            detail=detail,
-            sop_class_uid=sop_class_uid and str(sop_class_uid),
-            transfer_syntax_uids=tuple(transfer_syntax_uids),
+        called = cast("A_ASSOCIATE", peer.primitive).called_ae_title
+        self._gate.note(
+            AssociationRequest(str(peer.ae_title), str(called)),
+            cast("AddressInformation", peer.address_info).address,
+            reason,
+            detail,
+            sop_class_uid=sop_class_uid,
+            transfer_syntax_uids=transfer_syntax_uids,
         )
-        logger.warning("refused %s from %s: %s", note.reason, note.calling_ae_title, detail)
-        try:
-            self._spool.note_refusal(note)
-        except SpoolError:
-            logger.exception("a refusal was not noted")

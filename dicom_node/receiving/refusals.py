@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAXIMUM_NOTES = 1000
+NOTES_OF_AN_ADDRESS = 100
 REPEAT_AFTER_SECONDS = 3600.0
 
 
@@ -32,8 +33,13 @@ class EdgeReason(StrEnum):
     """
 
     CALLING_AE_NOT_ALLOWED = "calling_ae_not_allowed"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    CERTIFICATE_NOT_ALLOWED = "certificate_not_allowed"
     CALLED_AE_NOT_RECOGNISED = "called_ae_not_recognised"
     TOO_MANY_ASSOCIATIONS = "too_many_associations"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    NO_ASSOCIATION_REQUEST = "no_association_request"
+    TLS_HANDSHAKE_FAILED = "tls_handshake_failed"
     SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"
     OUT_OF_RESOURCES = "out_of_resources"
 
@@ -69,8 +75,10 @@ class RefusalNote:
 class RefusalNotes:
     """A folder of refusal notes, bounded in number and in repetition.
 
-    The same refusal of the same sender is noted once an hour, and no more than
-    :data:`MAXIMUM_NOTES` wait in the folder: whoever may connect may not fill the disk.
+    The same refusal of the same sender is noted once an hour; of one address no more than
+    :data:`NOTES_OF_AN_ADDRESS` within an hour, and of all together no more than
+    :data:`MAXIMUM_NOTES`, which is also how many wait in the folder. Whoever may connect may
+    fill neither the disk nor the event log that the notes go to.
 
     Parameters
     ----------
@@ -81,11 +89,12 @@ class RefusalNotes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._noted: OrderedDict[tuple[object, ...], float] = OrderedDict()
+        # What was noted within the last hour, and when, oldest first.
+        self._noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
     def write(self, note: RefusalNote) -> Path | None:
-        """Write a note, or nothing where it repeats one or the folder is full."""
-        if self._is_repetition(note) or self._count() >= MAXIMUM_NOTES:
+        """Write a note, or nothing where it repeats one or there were too many."""
+        if not self._may_note(note) or self._count() >= MAXIMUM_NOTES:
             return None
         content = asdict(note) | {"time": note.time.isoformat()}
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
@@ -119,25 +128,28 @@ class RefusalNotes:
         with os.scandir(self._folder) as entries:
             return sum(1 for _ in entries)
 
-    def _is_repetition(self, note: RefusalNote) -> bool:
+    def _may_note(self, note: RefusalNote) -> bool:
         key = (
+            note.peer_address,
             note.reason,
             note.calling_ae_title,
             note.called_ae_title,
-            note.peer_address,
-            note.sop_class_uid,
-            note.transfer_syntax_uids,
+            note.sop_class_uid or "",
+            *note.transfer_syntax_uids,
         )
         now = time.monotonic()
         with self._lock:
-            last = self._noted.get(key)
-            if last is not None and now - last < REPEAT_AFTER_SECONDS:
-                return True
+            while self._noted:
+                oldest = next(iter(self._noted))
+                if now - self._noted[oldest] < REPEAT_AFTER_SECONDS:
+                    break
+                del self._noted[oldest]
+            if key in self._noted or len(self._noted) >= MAXIMUM_NOTES:
+                return False
+            if sum(each[0] == note.peer_address for each in self._noted) >= NOTES_OF_AN_ADDRESS:
+                return False
             self._noted[key] = now
-            self._noted.move_to_end(key)
-            while len(self._noted) > MAXIMUM_NOTES:
-                self._noted.popitem(last=False)
-        return False
+        return True
 
 
 def _decode(text: str) -> RefusalNote:

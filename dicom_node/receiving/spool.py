@@ -250,14 +250,24 @@ class Spool:
             msg = f"spool {self.root} could not remove {inbox_path.name}: {error.strerror}"
             raise SpoolError(msg) from error
 
-    def note_refusal(self, note: RefusalNote) -> None:
+    def note_refusal(self, note: RefusalNote) -> bool:
         """Leave a note of something turned away.
 
-        A note is an observation, not a promise: it is not synchronised, and repetitions and an
-        overfull folder are dropped.
+        A note is an observation, not a promise: it is not synchronised, and repetitions and what
+        is too much are dropped.
+
+        Returns
+        -------
+        bool
+            Whether it was noted.
+
+        Raises
+        ------
+        SpoolError
+            If it cannot be written.
         """
         try:
-            self._notes.write(note)
+            return self._notes.write(note) is not None
         except OSError as error:
             msg = f"spool {self.root} could not note a refusal: {error.strerror}"
             raise SpoolError(msg) from error

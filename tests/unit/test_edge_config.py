@@ -10,6 +10,7 @@ import pytest
 from dicom_node.config import DicomWebDestination, DimseDestination, ListenerConfig
 from dicom_node.errors import ConfigurationError
 from dicom_node.reading.series import SelectionPolicy
+from dicom_node.senders import Sender
 from worker import bootstrap
 from worker.settings import PREFIX, load_settings
 
@@ -31,7 +32,7 @@ WEB = {"name": "web", "url": "https://pacs/dicom-web"}
 
 
 def test_good_settings_are_taken() -> None:
-    assert not ListenerConfig(**LISTENER).serves_everybody
+    assert ListenerConfig(**LISTENER).senders == (Sender("ORTHANC"),)
     DimseDestination(**DIMSE)
     DicomWebDestination(**WEB, username="u", password="p")  # noqa: S106
     DicomWebDestination(**WEB, token="t")  # noqa: S106
@@ -49,7 +50,8 @@ def test_what_is_a_setting_has_the_settings_default(monkeypatch: pytest.MonkeyPa
 
 def test_the_star_serves_everybody() -> None:
     everybody = LISTENER | {"allowed_calling_ae_titles": frozenset({"*"})}
-    assert ListenerConfig(**everybody).serves_everybody
+    (sender,) = ListenerConfig(**everybody).senders
+    assert sender.is_anybody
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,14 @@ def test_the_star_serves_everybody() -> None:
         ("allowed_calling_ae_titles", frozenset()),
         ("allowed_calling_ae_titles", frozenset({"TOO-LONG-BY-FAR-TITLE"})),
         ("minimum_free_bytes", -1),
+        ("allowed_calling_ae_titles", frozenset({"CT@10.0.0.1/8"})),
+        ("allowed_calling_ae_titles", frozenset({"CT@pacs"})),
+        ("allowed_calling_ae_titles", frozenset({"CT#sha256:12"})),
+        ("allowed_calling_ae_titles", frozenset({"CT#"})),
+        ("allowed_calling_ae_titles", frozenset({"CT#ct.example"})),
         ("maximum_associations", 0),
+        ("maximum_associations_per_address", 0),
+        ("maximum_waiting", 0),
         ("maximum_instance_bytes", 0),
         ("maximum_pdu_size", 100),
         ("network_timeout", 0),

@@ -62,10 +62,29 @@ def test_a_repetition_is_noted_once_also_after_it_was_dropped(spool: Spool) -> N
     assert len(list(spool.refusals())) == 1
 
 
-def test_the_folder_does_not_grow_without_end(spool: Spool) -> None:
-    for number in range(refusals.MAXIMUM_NOTES + 50):
+def test_one_address_has_a_share_and_the_others_theirs(spool: Spool) -> None:
+    noted = [
         spool.note_refusal(replace(NOTE, calling_ae_title=f"A{number}"))
-    assert len(list(spool.refusals())) == refusals.MAXIMUM_NOTES
+        for number in range(refusals.NOTES_OF_AN_ADDRESS + 50)
+    ]
+    assert noted.count(True) == refusals.NOTES_OF_AN_ADDRESS
+    assert spool.note_refusal(replace(NOTE, peer_address="192.0.2.2"))
+
+
+def test_notes_do_not_grow_without_end_even_while_somebody_takes_them_away(spool: Spool) -> None:
+    noted = 0
+    for number in range(refusals.MAXIMUM_NOTES + 50):
+        noted += spool.note_refusal(replace(NOTE, peer_address=f"192.0.{number // 99}.{number}"))
+        if number % 100 == 0:
+            for path, _ in spool.refusals():
+                spool.drop_refusal(path)
+    assert noted == refusals.MAXIMUM_NOTES
+
+
+def test_a_folder_that_nobody_empties_takes_no_more(spool: Spool) -> None:
+    for number in range(refusals.MAXIMUM_NOTES):
+        (spool.root / "refusals" / f"{number}.json").touch()
+    assert not spool.note_refusal(NOTE)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"time": "yesterday"}', '{"reason": "x"}'])

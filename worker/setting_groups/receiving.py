@@ -18,12 +18,23 @@ class ReceivingSettings(BaseModel):
     allowed_calling_ae_titles: CommaSeparated = Field(
         default=(),
         description=(
-            "AE titles that may send, separated by commas. Nobody may send while it is "
-            "empty; * admits everybody."
+            "Who may send, separated by commas: AE_TITLE@ADDRESS, where the address may be a "
+            "network such as 10.1.2.0/24, and with TLS AE_TITLE@ADDRESS#NAME, the name being one "
+            "in the sender's certificate, or sha256: and its fingerprint. Without @ADDRESS an AE "
+            "title may call from anywhere; * stands for every AE title. Nobody may send while it "
+            "is empty. Write @, # and % within an AE title as %40, %23 and %25."
         ),
     )
     maximum_associations: int = Field(
         default=16, ge=1, description="Associations accepted at the same time."
+    )
+    maximum_associations_per_address: int = Field(
+        default=8,
+        ge=1,
+        description=(
+            "Of these, how many one address may have, so that one sender does not keep out the "
+            "others. Of IPv6 the first 64 bits count."
+        ),
     )
     maximum_instance_mb: int = Field(
         default=2048, ge=1, description="Largest instance accepted, in MiB."
