@@ -123,11 +123,8 @@ def own_certificate(files: TlsFiles) -> Certificate:
     try:
         for end in (client, server, client, server):
             _step(end)
-    except ssl.SSLCertVerificationError as error:
-        msg = f"the certificate in {files.certificate} is not valid: {error.verify_message}."
-        raise ConfigurationError(msg) from error
     except ssl.SSLError as error:
-        msg = f"the certificate in {files.certificate} cannot be used: {_why(error)}."
+        msg = f"the certificate in {files.certificate} cannot be used: {why_it_failed(error)}."
         raise ConfigurationError(msg) from error
     return peer_certificate(client)
 
@@ -195,13 +192,13 @@ def _context(files: TlsFiles, protocol: int, believed: Path) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         msg = (
             f"the TLS key {files.key} does not open the certificate {files.certificate}: "
-            f"{_why(error)}."
+            f"{why_it_failed(error)}."
         )
         raise ConfigurationError(msg) from error
     try:
         context.load_verify_locations(believed)
     except ssl.SSLError as error:
-        msg = f"the TLS authorities {believed} cannot be used: {_why(error)}."
+        msg = f"the TLS authorities {believed} cannot be used: {why_it_failed(error)}."
         raise ConfigurationError(msg) from error
     return context
 
@@ -211,7 +208,9 @@ def _no_passphrase() -> str:
     raise ValueError(msg)
 
 
-def _why(error: Exception) -> str:
+def why_it_failed(error: Exception) -> str:
     """Say what OpenSSL found, without its file names and line numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
     reason = getattr(error, "reason", None)
     return str(reason).replace("_", " ").lower() if reason else str(error)

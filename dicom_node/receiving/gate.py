@@ -11,7 +11,7 @@ from dicom_node.errors import SpoolError
 from dicom_node.receiving.association_request import AssociationRequest, rejection
 from dicom_node.receiving.refusals import EdgeReason, RefusalNote
 from dicom_node.senders import Admission, admit, parse_address
-from dicom_node.tls import peer_certificate, server_context
+from dicom_node.tls import peer_certificate, server_context, why_it_failed
 
 if TYPE_CHECKING:
     from dicom_node.config import ListenerConfig
@@ -107,8 +107,7 @@ class Gate:
 
     def note_no_tls(self, address: str, error: OSError) -> None:
         """Note a TLS handshake that failed."""
-        why = getattr(error, "reason", None) or str(error)
-        detail = f"The TLS handshake failed: {str(why).replace('_', ' ').lower()}."
+        detail = f"The TLS handshake failed: {why_it_failed(error)}."
         self.note(_NOBODY, address, EdgeReason.TLS_HANDSHAKE_FAILED, detail)
 
     def note(
