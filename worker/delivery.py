@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from dicom_node.errors import PeerError, SpoolError
+from dicom_node.commitment import StoredReference
+from dicom_node.config import CommitmentMethod
+from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
-from worker.db import deliveries, screenings
+from worker.db import circuits, deliveries, screenings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from dicom_node.config import Destination
-    from dicom_node.peers import StoreOutcome
+    from dicom_node.peers import Peer, StoreOutcome
     from worker.db.engine import Database
+    from worker.db.tables import Delivery
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +57,7 @@ class _Due:
 
     delivery_id: int
     attempts: int
-    sop_class_uid: str
-    sop_instance_uid: str
+    reference: StoredReference
     path: Path
     sha256: str
 
@@ -75,7 +77,8 @@ class _Due:
                 f"{self.path.name} is not what was recorded; screen the study again with "
                 "`lungwatch studies requeue --rescreen`"
             )
-        return OutgoingObject(self.sop_class_uid, self.sop_instance_uid, content)
+        uids = self.reference.sop_class_uid, self.reference.sop_instance_uid
+        return OutgoingObject(*uids, content)
 
 
 class Deliverer:
@@ -106,7 +109,6 @@ class Deliverer:
         self._results_dir = results_dir
         self._destinations = destinations
         self._policy = policy
-        self._away: set[str] = set()
 
     def take_over(self) -> None:
         """Take up what an earlier node left: its unfinished tries, and unknown destinations."""
@@ -129,8 +131,7 @@ class Deliverer:
                 _Due(
                     d.id,
                     d.attempts,
-                    d.sop_class_uid,
-                    d.sop_instance_uid,
+                    reference_to(d),
                     self._results_dir / d.path,
                     d.sha256,
                 )
@@ -140,19 +141,23 @@ class Deliverer:
         return len(due)
 
     def _send(self, destination: Destination, screening_id: int, due: Sequence[_Due]) -> None:
+        peer = open_peer(destination)
         try:
-            outcomes = open_peer(destination).store([entry.outgoing() for entry in due])
+            outcomes = peer.store([entry.outgoing() for entry in due])
+            outcomes = _verified(destination, peer, due, outcomes)
         except SpoolError as error:
             self._refuse(screening_id, due, str(error))
         except OSError as error:
             # Our own disk: another try may find it well, and the destination is not to blame.
-            self._postpone(due, f"a result cannot be read: {error.strerror}")
+            detail = f"a result cannot be read: {error.strerror}"
+            self._postpone(destination, screening_id, due, detail)
         except PeerError as error:
-            self._open_circuit(destination, due, str(error))
+            self._open_circuit(destination, screening_id, due, str(error))
         except Exception as error:
             # A defect of ours must not keep the objects until the lease of this try ends.
             log.exception("delivery_failed", destination=destination.name)
-            self._postpone(due, f"{type(error).__name__} while it was sent")
+            detail = f"{type(error).__name__} while it was sent"
+            self._postpone(destination, screening_id, due, detail)
         else:
             self._record(destination, screening_id, due, outcomes)
 
@@ -163,38 +168,42 @@ class Deliverer:
         due: Sequence[_Due],
         outcomes: Sequence[StoreOutcome],
     ) -> None:
+        to_commit = destination.commitment is not CommitmentMethod.NONE
+        away = [o.detail for o in outcomes if o.verdict is StoreVerdict.UNAVAILABLE]
         with self._database.transaction() as session:
             screenings.lock(session, screening_id)
             for entry, outcome in zip(due, outcomes, strict=True):
                 if outcome.stored:
-                    deliveries.mark_delivered(session, entry.delivery_id, outcome.detail)
+                    deliveries.mark_delivered(
+                        session, entry.delivery_id, outcome.detail, to_commit=to_commit
+                    )
                 elif outcome.verdict is StoreVerdict.REFUSED:
                     deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
             # In the same transaction: a node that died in between would leave the study waiting
             # for objects of which none is due any more.
             deliveries.settle(session, screening_id)
-        away = [o.detail for o in outcomes if o.verdict is StoreVerdict.UNAVAILABLE]
-        if away:
-            self._open_circuit(destination, due, away[0])
-        elif destination.name in self._away:
-            self._away.discard(destination.name)
-            with self._database.transaction() as session:
+            # After one failure another object's turn has come anyhow, and the one that failed,
+            # which may itself be what makes the destination hang up, keeps its pause.
+            if not away and circuits.close(session, destination.name) > 1:
                 deliveries.let_go(session, destination.name)
+        if away:
+            self._open_circuit(destination, screening_id, due, away[0])
 
-    def _open_circuit(self, destination: Destination, due: Sequence[_Due], error: str) -> None:
+    def _open_circuit(
+        self, destination: Destination, screening_id: int, due: Sequence[_Due], error: str
+    ) -> None:
         """Wait for a destination that is away, with everything that waits for it."""
-        self._away.add(destination.name)
-        self._postpone(due, error)
+        self._postpone(destination, screening_id, due, error)
         with self._database.transaction() as session:
-            # For all studies: each try would end the same way.
-            deliveries.hold_back(session, destination.name, self._policy.first_seconds)
+            circuits.open_(session, destination.name, self._policy.pause, error)
         log.warning("destination_unavailable", destination=destination.name, error=error)
 
-    def _postpone(self, due: Sequence[_Due], error: str) -> None:
+    def _postpone(
+        self, destination: Destination, screening_id: int, due: Sequence[_Due], error: str
+    ) -> None:
         pause = self._policy.pause(max(entry.attempts for entry in due))
         with self._database.transaction() as session:
-            for entry in due:
-                deliveries.postpone(session, entry.delivery_id, error, pause)
+            deliveries.postpone(session, screening_id, destination.name, error, pause)
 
     def _refuse(self, screening_id: int, due: Sequence[_Due], error: str) -> None:
         with self._database.transaction() as session:
@@ -202,3 +211,48 @@ class Deliverer:
             for entry in due:
                 deliveries.mark_refused(session, entry.delivery_id, error)
             deliveries.settle(session, screening_id)
+
+
+def reference_to(delivery: Delivery) -> StoredReference:
+    """Name the object of a delivery."""
+    return StoredReference(
+        delivery.sop_class_uid,
+        delivery.sop_instance_uid,
+        delivery.series_instance_uid,
+        delivery.screening.study.study_instance_uid,
+    )
+
+
+def _verified(
+    destination: Destination,
+    peer: Peer,
+    due: Sequence[_Due],
+    outcomes: Sequence[StoreOutcome],
+) -> list[StoreOutcome]:
+    """Look for the objects a peer says it had before; only what it finds counts as stored.
+
+    Of one that is asked for storage commitment that is the answer, and one that answers no
+    queries is believed.
+    """
+    doubtful = [
+        entry.reference
+        for entry, outcome in zip(due, outcomes, strict=True)
+        if outcome.verdict is StoreVerdict.ALREADY_STORED
+    ]
+    if not doubtful or destination.commitment is CommitmentMethod.STORAGE_COMMITMENT:
+        return list(outcomes)
+    verdict, words = StoreVerdict.REFUSED, "it says that it has the object, and does not find it"
+    try:
+        found = peer.find(doubtful)
+    except (PeerNotReadyError, PeerRefusedError):
+        return list(outcomes)
+    except PeerError as error:
+        found = [False] * len(doubtful)
+        verdict, words = StoreVerdict.UNAVAILABLE, str(error)
+    missing = {
+        each.sop_instance_uid for each, there in zip(doubtful, found, strict=True) if not there
+    }
+    return [
+        replace(o, verdict=verdict, detail=words) if o.sop_instance_uid in missing else o
+        for o in outcomes
+    ]

@@ -95,6 +95,7 @@ def study_summary(study: Study) -> dict[str, Any]:
         "conflict_count": study.conflict_count,
         "created_at": _iso(study.created_at),
         "updated_at": _iso(study.updated_at),
+        "cleaned_at": _iso(study.cleaned_at),
     }
 
 
@@ -172,6 +173,7 @@ def _screening(screening: Screening) -> dict[str, Any]:
         "created_at": _iso(screening.created_at),
         "started_at": _iso(screening.started_at),
         "finished_at": _iso(screening.finished_at),
+        "cleaned_at": _iso(screening.cleaned_at),
     }
 
 
@@ -185,6 +187,10 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "next_attempt_at": _iso(delivery.next_attempt_at),
         "last_error": delivery.last_error,
         "delivered_at": _iso(delivery.delivered_at),
+        "commitment": delivery.commitment.value,
+        "commitment_attempts": delivery.commitment_attempts,
+        "commitment_error": delivery.commitment_error,
+        "committed_at": _iso(delivery.committed_at),
     }
 
 

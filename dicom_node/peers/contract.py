@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pydicom import FileDataset
 
+    from dicom_node.commitment import StoredReference
+
 
 @dataclass(frozen=True, slots=True)
 class OutgoingObject:
@@ -154,4 +156,23 @@ class Peer(Protocol):
             If the peer answered to none of them.
         SpoolError, OSError
             As `OutgoingObject.read`; nothing is sent then.
+        """
+
+    def find(self, objects: Sequence[StoredReference]) -> list[bool]:
+        """Look which objects the peer finds when it is queried.
+
+        Parameters
+        ----------
+        objects
+            What to look for.
+
+        Returns
+        -------
+        list of bool
+            One for each object, in the same order.
+
+        Raises
+        ------
+        PeerUnavailableError, PeerRefusedError
+            If it answers no query, or not now.
         """

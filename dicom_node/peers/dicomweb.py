@@ -1,4 +1,4 @@
-"""STOW-RS client: sends objects to a DICOMweb service (PS3.18 section 10.5)."""
+"""STOW-RS client: sends objects to a DICOMweb service, and looks whether it has them (PS3.18)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pydicom import FileDataset
 
+    from dicom_node.commitment import StoredReference
     from dicom_node.config import DicomWebDestination
 
 # Only these speak of the object that was sent (PS3.18 table 10.5.3-1); every other status is of
@@ -88,6 +89,10 @@ class DicomWebPeer(RetryingPeer):
                 except PeerRefusedError as error:
                     outcomes.append(_not_stored(item, StoreVerdict.REFUSED, error))
         return outcomes
+
+    def _find(self, objects: Sequence[StoredReference]) -> list[bool]:
+        with self._client() as client, self._errors():
+            return [_is_found(client, each) for each in objects]
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -153,6 +158,16 @@ def _send(client: Any, uid: str, dataset: FileDataset) -> StoreOutcome:  # noqa:
     for stored in response.get("ReferencedSOPSequence", []):
         return outcome_of(uid, int(stored.get("WarningReason", StorageStatus.SUCCESS)))
     return outcome_of(uid, StorageStatus.SUCCESS)
+
+
+def _is_found(client: Any, wanted: StoredReference) -> bool:  # noqa: ANN401
+    """Search for one instance (QIDO-RS, PS3.18 section 10.6)."""
+    matches = client.search_for_instances(
+        wanted.study_instance_uid,
+        wanted.series_instance_uid,
+        search_filters={"SOPInstanceUID": wanted.sop_instance_uid},
+    )
+    return any(match["00080018"]["Value"] == [wanted.sop_instance_uid] for match in matches)
 
 
 def _answer(error: requests.HTTPError) -> requests.Response:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pydicom import FileDataset
 
+    from dicom_node.commitment import StoredReference
     from dicom_node.peers.contract import OutgoingObject, StoreOutcome
 
 Result = TypeVar("Result")
@@ -54,7 +55,7 @@ def _may_pass_within_seconds(error: Exception) -> bool:
 
 
 class RetryingPeer(ABC):
-    """A peer whose two services are tried again within seconds.
+    """A peer whose services are tried again within seconds.
 
     See :class:`dicom_node.peers.contract.Peer`; subclasses speak the protocol.
     """
@@ -70,6 +71,10 @@ class RetryingPeer(ABC):
             return []
         return retry_within_seconds(lambda: self._store(objects, datasets))
 
+    def find(self, objects: Sequence[StoredReference]) -> list[bool]:
+        """Tell which of the objects the peer finds."""
+        return retry_within_seconds(lambda: self._find(objects)) if objects else []
+
     @abstractmethod
     def _echo(self) -> None:
         """Ask once."""
@@ -79,3 +84,7 @@ class RetryingPeer(ABC):
         self, objects: Sequence[OutgoingObject], datasets: Sequence[FileDataset]
     ) -> list[StoreOutcome]:
         """Try once; raise `PeerUnavailableError` only where nothing was answered."""
+
+    @abstractmethod
+    def _find(self, objects: Sequence[StoredReference]) -> list[bool]:
+        """Look once."""

@@ -298,17 +298,6 @@ def test_what_waits_for_a_destination_that_is_gone_becomes_visible(database):
         }
 
 
-def test_a_destination_that_answers_again_gets_all_that_waits(database):
-    with database.transaction() as session:
-        screened_study(session)
-        screened_study(session, "1.9")
-        deliveries.hold_back(session, "pacs", 3600)
-        assert deliveries.take_due(session, "pacs", 60) == ()
-        deliveries.let_go(session, "pacs")
-        assert len(deliveries.take_due(session, "pacs", 60)) == 2
-        assert len(deliveries.take_due(session, "pacs", 60)) == 2
-
-
 def test_due_objects_are_taken_once_and_again_after_the_lease(database):
     with database.transaction() as session:
         screened_study(session)
@@ -351,18 +340,6 @@ def test_a_refused_object_fails_the_study_until_it_is_requeued(database):
         studies.resume_unchanged(session, study, screening)
         assert study.state is StudyState.DELIVERING
         assert {d.state for d in screening.deliveries} == {DeliveryState.PENDING}
-
-
-def test_an_unreachable_destination_is_held_back_and_visible(database):
-    with database.transaction() as session:
-        screening = screened_study(session)
-        other = screened_study(session, "1.9")
-        deliveries.postpone(session, screening.deliveries[0].id, "connection refused", 60)
-        deliveries.hold_back(session, "pacs", 30)
-        session.expire_all()
-        assert deliveries.take_due(session, "pacs", 60) == ()
-        assert screening.study.reason == "destination_unavailable"
-        assert other.study.reason == "waiting_for_destination"
 
 
 def test_requeueing_a_failed_screening_makes_a_new_one(database):

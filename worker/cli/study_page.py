@@ -20,6 +20,9 @@ def print_study(document: dict[str, Any]) -> None:
         document["detail"],
         _counted(document, "duplicate_count", "Instances that came more than once"),
         _counted(document, "conflict_count", "Other objects under the UID of one that was kept"),
+        f"Images and results were removed here on {document['cleaned_at'][:10]}"
+        if document["cleaned_at"]
+        else "",
         f"What to do: {document['remedy']}" if document["remedy"] else "",
         f"Patient: {document['patient_name']} ({document['patient_id']})"
         if "patient_name" in document
@@ -104,12 +107,21 @@ def _print_deliveries(deliveries: list[dict[str, Any]]) -> None:
             each["kind"],
             each["state"],
             each["attempts"],
-            each["last_error"],
+            each["commitment"].replace("_", " "),
+            each["commitment_error"] or each["last_error"],
             each["sop_instance_uid"],
         )
         for each in deliveries
     ]
-    columns = ("destination", "object", "state", "attempts", "last error", "SOP Instance UID")
+    columns = (
+        "destination",
+        "object",
+        "state",
+        "attempts",
+        "commitment",
+        "last error",
+        "SOP Instance UID",
+    )
     print_table("Deliveries", columns, rows)
 
 

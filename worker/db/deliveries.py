@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Update, select, update
 
-from worker.db import events, screenings
+from worker.db import circuits, events, screenings
+from worker.db.circuits import Passage
 from worker.db.engine import now
 from worker.db.tables import Delivery, Screening, Study
-from worker.lifecycle import DeliveryState, Progress, StudyEvent, StudyState
+from worker.lifecycle import CommitmentState, DeliveryState, Progress, StudyEvent, StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -26,7 +28,7 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
     """Take the due objects of one screening for one destination, in the order they were encoded.
 
     They are due again after the lease, so a sender that dies loses nothing. The attempt is
-    counted before anything is sent.
+    counted before anything is sent. To a destination that is away one object goes as a probe.
     """
     moment = now(session)
     first = session.scalar(
@@ -45,6 +47,9 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
     )
     if first is None:
         return ()
+    passage = circuits.passage(session, destination, lease_seconds)
+    if passage is Passage.NOTHING:
+        return ()
     due = session.scalars(
         select(Delivery)
         .where(
@@ -53,6 +58,7 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
             Delivery.state == DeliveryState.PENDING,
         )
         .order_by(Delivery.id)
+        .limit(1 if passage is Passage.PROBE else None)
         .with_for_update(skip_locked=True)
     ).all()
     for delivery in due:
@@ -61,12 +67,17 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
     return due
 
 
-def mark_delivered(session: Session, delivery_id: int, note: str = "") -> None:
-    """Record that the destination has the object."""
+def mark_delivered(
+    session: Session, delivery_id: int, note: str = "", *, to_commit: bool = False
+) -> None:
+    """Record that the destination has the object, and whether it is to be asked to keep it."""
     delivery = session.get_one(Delivery, delivery_id)
     delivery.state = DeliveryState.DELIVERED
     delivery.delivered_at = now(session)
     delivery.last_error = note
+    if to_commit:
+        delivery.commitment = CommitmentState.WAITING
+        delivery.commitment_due_at = delivery.delivered_at
     _log(session, delivery, "object_delivered", note=note)
 
 
@@ -78,31 +89,28 @@ def mark_refused(session: Session, delivery_id: int, error: str) -> None:
     _log(session, delivery, "object_refused", error=error)
 
 
-def postpone(session: Session, delivery_id: int, error: str, pause_seconds: float) -> None:
-    """Record a failed try; the object is due again after the pause."""
-    delivery = session.get_one(Delivery, delivery_id)
-    screening = screenings.lock(session, delivery.screening_id)
-    if screening is None or delivery.state is not DeliveryState.PENDING:
+def postpone(
+    session: Session, screening_id: int, destination: str, error: str, pause_seconds: float
+) -> None:
+    """Record a failed try; what the destination lacks of the screening is due after the pause."""
+    screening = screenings.lock(session, screening_id)
+    if screening is None:
         return
-    delivery.next_attempt_at = now(session) + timedelta(seconds=pause_seconds)
-    delivery.last_error = error
+    until = now(session) + timedelta(seconds=pause_seconds)
+    session.execute(
+        _pending(destination)
+        .where(Delivery.screening_id == screening_id)
+        .values(next_attempt_at=until, last_error=error)
+    )
     study = screening.study
     if _is_waited_for(screening):
         study.reason = Progress.DESTINATION_UNAVAILABLE
-        study.detail = f"{delivery.destination}: {error}"
+        study.detail = f"{destination}: {error}"
         study.updated_at = now(session)
 
 
-def hold_back(session: Session, destination: str, pause_seconds: float) -> None:
-    """Open the circuit of an unreachable destination: nothing for it is due before the pause."""
-    until = now(session) + timedelta(seconds=pause_seconds)
-    session.execute(
-        _pending(destination).where(Delivery.next_attempt_at < until).values(next_attempt_at=until)
-    )
-
-
 def let_go(session: Session, destination: str) -> None:
-    """Close the circuit of a destination that answers again: all that waits for it is due."""
+    """Make all due that waits for a destination, which answers again."""
     session.execute(_pending(destination).values(next_attempt_at=now(session)))
 
 
@@ -141,8 +149,7 @@ def send_again(session: Session, screening: Screening, destinations: Sequence[st
     """Make every object of a screening due at once, for the destinations that are set now."""
     for delivery in screening.deliveries:
         if delivery.destination in destinations:
-            delivery.state = DeliveryState.PENDING
-            delivery.next_attempt_at = now(session)
+            _make_due(delivery, now(session))
         elif delivery.state is not DeliveryState.DELIVERED:
             delivery.state = DeliveryState.CANCELLED
     for destination in destinations:
@@ -182,9 +189,18 @@ def put(session: Session, screening: Screening, destination: str, entry: Mapping
     delivery.screening_id = screening.id
     delivery.path = entry["path"]
     delivery.sha256 = entry["sha256"]
+    _make_due(delivery, moment)
+    session.add(delivery)
+
+
+def _make_due(delivery: Delivery, moment: datetime) -> None:
+    """Let an object go out at once; what its destination promised before counts no more."""
     delivery.state = DeliveryState.PENDING
     delivery.next_attempt_at = moment
-    session.add(delivery)
+    delivery.commitment = CommitmentState.NOT_ASKED
+    delivery.commitment_due_at = delivery.committed_at = None
+    delivery.commitment_attempts = delivery.commitment_failures = 0
+    delivery.commitment_error = ""
 
 
 def end_unknown(session: Session, destinations: Sequence[str]) -> None:
@@ -214,6 +230,7 @@ def take_over(session: Session) -> None:
         .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at > moment)
         .values(next_attempt_at=moment)
     )
+    circuits.probe_now(session)
 
 
 def _log(session: Session, delivery: Delivery, event: str, **detail: str) -> None:

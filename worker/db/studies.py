@@ -10,7 +10,7 @@ from sqlalchemy import delete, or_, select
 
 from dicom_node.reading.assembly import settles_at
 from dicom_node.reasons import Reason
-from worker.db import deliveries, events, screenings
+from worker.db import deliveries, events, retention, screenings
 from worker.db.engine import now
 from worker.db.tables import Delivery, Instance, Screening, Series, Study
 from worker.errors import NotFoundError, TransitionError
@@ -246,7 +246,7 @@ def requeue(
     A result that exists is delivered again, to the destinations that are set now (deterministic
     UIDs make that harmless); a failed or refused screening, or any with `rescreen`, is done
     again as a new revision; a study refused before that is assembled again, for instance after a
-    setting was changed.
+    setting was changed. Where retention removed the files of a result, it is made again, the same.
 
     Parameters
     ----------
@@ -262,16 +262,22 @@ def requeue(
     Raises
     ------
     TransitionError
-        If the study is on its way, or stands for something unreadable.
+        If the study is on its way, stands for something unreadable, or its images are gone.
     """
     study = screenings.lock_study(session, study.id)
     advance(study.state, StudyEvent.REQUEUED)
+    if gone := retention.missing_images(session, study):
+        raise TransitionError(
+            f"study {study.id}: {gone} of its images were removed when their time was over; send "
+            "it again, then requeue it"
+        )
     if study.study_instance_uid.startswith(_UNREADABLE):
         raise TransitionError(
             f"study {study.id} stands for an object that could not be read; send it again"
         )
     screening = screenings.current(study)
-    if screening is not None and screening.state is ScreeningState.SUCCEEDED and not rescreen:
+    has_result = screening is not None and screening.state is ScreeningState.SUCCEEDED
+    if screening is not None and has_result and not rescreen and screening.cleaned_at is None:
         deliveries.send_again(session, screening, destinations)
     else:
         for refused in screenings.refused_series(study).values():

@@ -23,7 +23,8 @@ class DeliverySettings(BaseModel):
             "looks whether the destination finds a result (C-FIND, QIDO-RS) before it may be "
             "removed here, commitment=storage_commitment asks a DICOM one for its promise (PS3.4 "
             "annex J), commitment=none takes the answer to storing for it. Append #NAME to name "
-            "one; otherwise its AE title or host does. Write @, / and # within a name or password as %40, %2F and %23."
+            "one; otherwise its AE title or host does. Write @, / and # within a name or password "
+            "as %40, %2F and %23."
         ),
     )
     delivery_retry_seconds: float = Field(

@@ -1,0 +1,121 @@
+"""The circuit breaker of a destination: one probe at a time, growing pauses, all at the end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from support.study_rows import screened_study
+
+from worker.db import circuits, deliveries
+from worker.db.engine import now
+from worker.db.tables import Circuit, Delivery, Event
+
+LEASE = 60
+PAUSES = {1: 30.0, 2: 60.0, 3: 120.0}
+
+
+def time_passes(session) -> None:
+    """Let every pause be over."""
+    earlier = now(session) - timedelta(seconds=1)
+    for row in session.query(Circuit):
+        row.probe_at = earlier
+    for delivery in session.query(Delivery):
+        delivery.next_attempt_at = earlier
+    session.flush()
+
+
+def taken(session) -> list[tuple[str, str]]:
+    return [
+        (d.screening.study.study_instance_uid, d.kind)
+        for d in deliveries.take_due(session, "pacs", LEASE)
+    ]
+
+
+def test_a_destination_that_is_away_holds_up_all_that_waits_for_it_and_no_other(database):
+    with database.transaction() as session:
+        first = screened_study(session)
+        second = screened_study(session, "1.9")
+        screened_study(session, "1.10", destination="other")
+        deliveries.postpone(session, first.id, "pacs", "connection refused", 60)
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "connection refused")
+        session.expire_all()
+        assert taken(session) == []
+        assert len(deliveries.take_due(session, "other", LEASE)) == 2
+        assert first.study.reason == "destination_unavailable"
+        assert second.study.reason == "waiting_for_destination"
+
+
+def test_one_object_is_the_probe_and_nothing_else_goes_meanwhile(database):
+    with database.transaction() as session:
+        screened_study(session)
+        screened_study(session, "1.9")
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+        time_passes(session)
+        assert taken(session) == [("1.2.3", "seg")]
+        assert taken(session) == []
+
+
+def test_a_probe_whose_sender_died_is_given_out_again_after_the_lease(database):
+    with database.transaction() as session:
+        screened_study(session)
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+        time_passes(session)
+        assert taken(session) == [("1.2.3", "seg")]
+        time_passes(session)
+        assert taken(session) == [("1.2.3", "seg")]
+
+
+def test_each_failed_probe_makes_the_pause_longer(database):
+    with database.transaction() as session:
+        pauses = []
+        for _ in range(3):
+            circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+            row = session.get_one(Circuit, "pacs")
+            pauses.append(round((row.probe_at - now(session)).total_seconds()))
+        assert pauses == [30, 60, 120]
+
+
+def test_an_object_that_makes_it_hang_up_does_not_keep_the_others_back(database):
+    with database.transaction() as session:
+        poison = screened_study(session)
+        screened_study(session, "1.9")
+        deliveries.postpone(session, poison.id, "pacs", "hung up", 60)
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "hung up")
+        session.get_one(Circuit, "pacs").probe_at = now(session)
+        session.flush()
+        (probe,) = deliveries.take_due(session, "pacs", LEASE)
+        assert probe.screening.study.study_instance_uid == "1.9"
+        deliveries.mark_delivered(session, probe.id)
+        assert circuits.close(session, "pacs") == 1
+        assert taken(session) == [("1.9", "sr")]
+
+
+def test_an_answer_lets_everything_go(database):
+    with database.transaction() as session:
+        first = screened_study(session)
+        screened_study(session, "1.9")
+        deliveries.postpone(session, first.id, "pacs", "away", 3600)
+        for _ in range(2):
+            circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+        assert circuits.close(session, "pacs") == 2
+        assert circuits.close(session, "pacs") == 0
+        deliveries.let_go(session, "pacs")
+        assert sorted(taken(session) + taken(session)) == [
+            ("1.2.3", "seg"),
+            ("1.2.3", "sr"),
+            ("1.9", "seg"),
+            ("1.9", "sr"),
+        ]
+        names = [event.event for event in session.query(Event).filter(Event.study_id.is_(None))]
+        assert names == ["destination_away", "destination_back"]
+
+
+def test_a_node_that_starts_probes_at_once_and_with_one_object(database):
+    with database.transaction() as session:
+        screened_study(session)
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+    with database.transaction() as session:
+        deliveries.take_over(session)
+    with database.transaction() as session:
+        assert taken(session) == [("1.2.3", "seg")]
+        assert session.get_one(Circuit, "pacs").failures == 1
