@@ -15,7 +15,6 @@ class AuditAction(StrEnum):
 
     APPLICATION_STARTED = "application_started"
     APPLICATION_STOPPED = "application_stopped"
-    ASSOCIATIONS_ACCEPTED = "associations_accepted"
     ASSOCIATION_REJECTED = "association_rejected"
     STUDY_RECEIVED = "study_received"
     STUDY_SCREENED = "study_screened"
@@ -23,6 +22,7 @@ class AuditAction(StrEnum):
     STUDY_REVIEWED = "study_reviewed"
     STUDY_REQUEUED = "study_requeued"
     PATIENT_SHOWN = "patient_shown"
+    PATIENTS_LISTED = "patients_listed"
     REVIEWED_EXPORTED = "reviewed_exported"
     STUDIES_CLEANED = "studies_cleaned"
     RETRAINING_STARTED = "retraining_started"

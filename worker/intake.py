@@ -17,6 +17,7 @@ from dicom_node.objects.provenance import is_own_result
 from dicom_node.reading.header import read_header
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
+from worker import audit_trail
 from worker.db import events, studies
 from worker.db.studies import Disposition, Receipt
 from worker.lifecycle import Progress, StudyState
@@ -97,6 +98,7 @@ class Intake:
         for path, note in self._spool.refusals():
             with self._database.transaction() as session:
                 events.record(session, events.REFUSED_AT_ASSOCIATION, **_as_json(note))
+                audit_trail.turned_away(session, note)
             self._spool.drop_refusal(path)
             count += 1
         return count
@@ -160,6 +162,8 @@ class Intake:
             studies.ct_received(session, study, self._settle_seconds)
         else:
             self._note(session, study, header, disposition, reason)
+            if study.state is StudyState.IGNORED:
+                audit_trail.study_known(session, study)
         return True
 
     @staticmethod
@@ -200,6 +204,7 @@ class Intake:
             if not any(instance.content_digest == digest for instance in known):
                 study = studies.add_unreadable(session, uid, state, reason, detail)
                 studies.add_instance(session, study, receipt, uid, Disposition.QUARANTINED, reason)
+                audit_trail.study_received(session, study)
         self._spool.quarantine(path, reason)
         log.warning("instance_quarantined", reason=str(reason), detail=detail)
 

@@ -18,6 +18,7 @@ from dicom_node.objects.provenance import ResultContext
 from dicom_node.reading.reader import read_ct_series
 from model.errors import ModelError
 from model.files import write_bytes
+from worker import audit_trail
 from worker.db import results, screenings, studies
 from worker.errors import LeaseLostError, WorkerError
 from worker.result import result_document
@@ -101,6 +102,9 @@ class ScreeningJob:
         predictor = self._network()
         with self._database.transaction() as session:
             claim = screenings.claim(session, screening_id, self._name, self._config.lease_seconds)
+            if claim is not None:
+                screening = screenings.get(session, screening_id)
+                audit_trail.study_screened(session, screening, self._name)
         if claim is None:
             log.info("screening_not_claimed", screening=screening_id)
             return

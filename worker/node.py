@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
-from worker import bootstrap
+from worker import audit_trail, bootstrap
 from worker.intake import Intake
 from worker.loops import Loop
 from worker.result_janitor import ResultJanitor
@@ -82,6 +82,7 @@ class Node:
         for loop in self._loops:
             loop.stop(timeout=30)
         if self._database is not None:
+            audit_trail.stopped(self._database, "node")
             self._database.close()
         log.info("node_stopped")
 
@@ -95,6 +96,7 @@ class Node:
 
     def _start_loops(self, database: Database) -> None:
         settings = self._settings
+        audit_trail.started(database, "node")
         intake = Intake(database, self._spool, settings.settle_seconds)
         assembler = bootstrap.assembler(settings, database)
         sweeper = bootstrap.sweeper(settings, database)

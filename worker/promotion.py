@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model.errors import RegistryError
-from worker.db import events, model_versions
+from worker.audit_entry import AuditAction
+from worker.audit_trail import acted
+from worker.db import model_versions
 from worker.db.tables import Promotion
 from worker.errors import PromotionError
 from worker.gate import PromotionRefusedError
@@ -222,7 +224,7 @@ class Promotions:
                 comparison=(comparison.document() if comparison else {"reasons": list(reasons)}),
             )
             model_versions.record(session, promotion, before)
-            self._log(session, events.MODEL_PROMOTED, promotion, candidate.title)
+            self._log(session, AuditAction.MODEL_PROMOTED, promotion, candidate.title)
         return Promoted(
             promotion.number,
             candidate.title,
@@ -266,7 +268,7 @@ class Promotions:
                 overridden=False,
             )
             model_versions.record(session, promotion, before)
-            self._log(session, events.MODEL_ROLLED_BACK, promotion, entry.title)
+            self._log(session, AuditAction.MODEL_ROLLED_BACK, promotion, entry.title)
         return Promoted(promotion.number, entry.title, _title(current))
 
     def lock_test_set(self, reason: str) -> LockedTestSet:
@@ -287,6 +289,7 @@ class Promotions:
                 )
             if before is not None and before.sha256 == test_set.sha256:
                 return before
+            acted(session, AuditAction.TEST_SET_LOCKED, sha256=test_set.sha256)
             return lock(session, test_set, self._who, reason.strip() or "first use")
 
     def _require_locked(self, test_set: TestSet) -> LockedTestSet:
@@ -320,14 +323,12 @@ class Promotions:
         shipped = current or self._registry.newest_shipped()
         return model_versions.register(session, shipped.model_version, shipped.manifest_sha256)
 
-    def _log(self, session: Session, event: str, promotion: Promotion, title: str) -> None:
-        events.record(
+    def _log(self, session: Session, action: AuditAction, promotion: Promotion, title: str) -> None:
+        acted(
             session,
-            event,
+            action,
             model=title,
             number=promotion.number,
-            who=self._who,
-            reason=promotion.reason,
             overridden=promotion.overridden,
         )
 

@@ -11,6 +11,8 @@ import numpy as np
 from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reading.reader import read_ct_series
 from model.files import write_bytes
+from worker.audit_entry import AuditAction
+from worker.audit_trail import acted
 from worker.db import reviews, studies
 from worker.db.tables import Screening
 from worker.errors import ImagesGoneError, ReviewError
@@ -213,6 +215,13 @@ class ReviewDesk:
                 reason=reason,
                 segmentation=kept,
                 note=reviewer.note,
+            )
+            acted(
+                session,
+                AuditAction.STUDY_REVIEWED,
+                review.study,
+                reviewer=reviewer.name,
+                decision=decision.value,
             )
             return review_document(review)
 

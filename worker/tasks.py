@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from worker import bootstrap
+from worker import audit_trail, bootstrap
 from worker.app import SCREENING_QUEUE, SCREENING_TASK, make_app
 from worker.supervisor import end_with_supervisor
 
@@ -33,7 +34,12 @@ def run_worker(settings: Settings) -> int:
     def screen_series(screening_id: int) -> None:
         job.run(screening_id)
 
-    return consume(app, SCREENING_QUEUE, settings)
+    with closing(bootstrap.open_database(settings)) as database:
+        audit_trail.started(database, "worker")
+        try:
+            return consume(app, SCREENING_QUEUE, settings)
+        finally:
+            audit_trail.stopped(database, "worker")
 
 
 def consume(app: Celery, queue: str, settings: Settings) -> int:

@@ -39,6 +39,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("audit_events", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_audit_events_at"), ["at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_audit_events_study_instance_uid"), ["study_instance_uid"], unique=False
+        )
 
     if op.get_bind().dialect.name == "postgresql":
         _guard_postgresql()

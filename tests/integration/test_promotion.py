@@ -18,11 +18,12 @@ from model.evaluation.subject import subject_of_version
 from model.pooling import Calibration
 from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry, read_entry
 from worker import bootstrap
+from worker.audit_entry import AuditAction
 from worker.cli.exit_codes import ExitCode, exit_code_of
 from worker.cli.models import models_app
-from worker.db import model_versions, schema
+from worker.db import audit, model_versions, schema
 from worker.db.engine import Database
-from worker.db.tables import Event, Promotion
+from worker.db.tables import Promotion
 from worker.errors import PromotionError
 from worker.gate import PromotionRefusedError, PromotionRules
 from worker.lifecycle import ModelState, PromotionAction
@@ -162,9 +163,10 @@ def test_a_better_version_is_promoted_a_worse_one_is_not_and_both_go_back(site):
         assert step.who == operating_system_user()
         assert step.comparison["passed"] is False
         assert step.comparison["candidate"]["title"] == "tiny-3.0.0"
-        event = session.query(Event).filter_by(event="model_promoted").all()[-1]
-        assert event.detail["reason"] == "the other one is slow"
-        assert event.detail["who"] == step.who
+        (line,) = audit.lines(session, limit=1)
+        assert line.action is AuditAction.MODEL_PROMOTED
+        assert line.detail == {"model": "tiny-3.0.0", "number": 2, "overridden": True}
+        assert f"{line.actor}@{line.source}" == step.who
 
     assert site.promotions().rollback("as it was").title == "tiny-2.0.0"
     assert site.promotions().rollback().title == "tiny-1.0.0"

@@ -17,13 +17,19 @@ database_app = typer.Typer(help="Upgrade and check the database's schema.", no_a
 @database_app.command()
 def upgrade() -> None:
     """Run the migrations the database lacks; harmless where it lacks none."""
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
     from worker.db import schema
     from worker.db.engine import Database
 
     database = Database(start_command().resolved_database_url)
     try:
+        before = schema.check(database.engine).current
         schema.upgrade(database.engine)
         current = schema.check(database.engine).current
+        if current != before:
+            with database.transaction() as session:
+                acted(session, AuditAction.DATABASE_UPGRADED, before=before, revision=current)
     finally:
         database.close()
     typer.echo(f"The database is at revision {current}.")

@@ -20,7 +20,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(*, json: JsonOption = False) -> None:
-    """Examine settings, secrets, disk, database, workers, broker, model, senders, listener, destinations.
+    """Examine settings, secrets, disk, database, workers, broker, model, senders and destinations.
 
     Exit code 0 without a FAIL, 3 for a wrong setting, else 1.
     """

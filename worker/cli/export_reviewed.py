@@ -27,11 +27,15 @@ def export_reviewed(
     """
     from model.data.manifest import write_manifest
     from model.errors import DatasetError
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
     from worker.bootstrap import open_database
+    from worker.db.tables import Study
     from worker.learning import reviewed_data
 
     settings = start_command()
-    data = reviewed_data(settings, open_database(settings))
+    database = open_database(settings)
+    data = reviewed_data(settings, database)
     studies, left_out = data.collect()
     with output.progress_bar("writing the reviewed studies") as report:
         rows, gone = data.export(
@@ -48,6 +52,10 @@ def export_reviewed(
             "`lungwatch studies review`"
         )
     write_manifest(out / "MANIFEST.csv", rows)
+    exported = {each.study_id for each in studies} - {each.study_id for each in gone}
+    with database.transaction() as session:
+        uids = [session.get_one(Study, number).study_instance_uid for number in sorted(exported)]
+        acted(session, AuditAction.REVIEWED_EXPORTED, study_instance_uids=uids)
     document = {
         "manifest": str(out / "MANIFEST.csv"),
         "studies": len(rows),

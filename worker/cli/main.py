@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.audit import audit_app
 from worker.cli.data import data_app
 from worker.cli.database import database_app
 from worker.cli.demo import demo
@@ -79,6 +80,7 @@ app.command()(demo)
 app.command()(screen)
 app.add_typer(studies_app, name="studies")
 app.add_typer(database_app, name="db")
+app.add_typer(audit_app, name="audit")
 app.command()(doctor)
 app.add_typer(data_app, name="data")
 data_app.command()(pseudo_masks)

@@ -14,6 +14,7 @@ from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run
 from worker.cli.start import quiet_tensorflow, start_command
 
 if TYPE_CHECKING:
+    from worker.db.engine import Database
     from worker.retraining.request import RetrainingRequest
     from worker.settings import Settings
 
@@ -118,6 +119,7 @@ def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: 
     from worker.retraining.run import Retraining
 
     with closing(bootstrap.open_database(settings)) as database:
+        _audit(database, queued=False)
         site = learning.site(settings, database)
         configure_devices()
         with output.progress_bar("collecting the reviewed studies") as report:
@@ -144,10 +146,19 @@ def _enqueue(settings: Settings, request: RetrainingRequest, *, json: bool) -> N
     learning.model_dir(settings)
     with closing(bootstrap.open_database(settings)) as database:
         document = enqueue(settings, database, request)
+        _audit(database, queued=True)
     if json:
         output.print_json(document)
     else:
         typer.echo(f"Training {document['id']} waits for `lungwatch trainer`.")
+
+
+def _audit(database: Database, *, queued: bool) -> None:
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
+
+    with database.transaction() as session:
+        acted(session, AuditAction.RETRAINING_STARTED, queued=queued)
 
 
 def trainings(*, json: JsonOption = False) -> None:

@@ -17,6 +17,7 @@ from worker.lifecycle import StudyState
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from worker.db.engine import Database
     from worker.db.tables import Study
 
 studies_app = typer.Typer(
@@ -49,11 +50,14 @@ def list_(
     from worker.bootstrap import open_database
     from worker.db.studies import list_studies
 
-    with open_database(start_command()).reading() as session:
+    database = open_database(start_command())
+    with database.reading() as session:
         rows = [
             {**_line(study), **(_patient(study) if patient else {})}
             for study in list_studies(session, state, limit)
         ]
+    if patient:
+        _patients_shown(database)
     if json:
         output.print_json(rows)
         return
@@ -76,8 +80,12 @@ def show(study: KeyArgument, *, patient: PatientOption = False, json: JsonOption
     from worker.cli.study_page import print_study
     from worker.db.studies import find
 
-    with open_database(start_command()).reading() as session:
-        document = _document(session, find(session, study), patient=patient)
+    database = open_database(start_command())
+    with database.reading() as session:
+        row = find(session, study)
+        document = _document(session, row, patient=patient)
+    if patient:
+        _patients_shown(database, row)
     if json:
         output.print_json(document)
     else:
@@ -117,6 +125,8 @@ def requeue(
     json: JsonOption = False,
 ) -> None:
     """Take a study up again that failed, was refused, or is to be delivered again."""
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.db import studies
     from worker.destinations import parse_destinations
@@ -128,6 +138,7 @@ def requeue(
         if not (destinations or rescreen):
             _check_none_is_missing(row)
         studies.requeue(session, row, destinations, rescreen=rescreen)
+        acted(session, AuditAction.STUDY_REQUEUED, row, rescreen=rescreen)
         line = {**_line(row), "destinations": destinations}
     if json:
         output.print_json(line)
@@ -140,6 +151,15 @@ def requeue(
 
 studies_app.command()(review)
 studies_app.command("export-reviewed")(export_reviewed)
+
+
+def _patients_shown(database: Database, study: Study | None = None) -> None:
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
+
+    action = AuditAction.PATIENT_SHOWN if study else AuditAction.PATIENTS_LISTED
+    with database.transaction() as session:
+        acted(session, action, study)
 
 
 def _check_none_is_missing(study: Study) -> None:

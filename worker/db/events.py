@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 REFUSED_AT_ASSOCIATION = "refused_at_association"
 MODEL_LOADED = "model_loaded"
 MODEL_PICK_UP_FAILED = "model_pick_up_failed"
-MODEL_PROMOTED = "model_promoted"
-MODEL_ROLLED_BACK = "model_rolled_back"
 
 log = structlog.get_logger(__name__)
 

@@ -322,7 +322,7 @@ class AuditEvent(Base):
     actor_kind: Mapped[ActorKind] = mapped_column(coded(ActorKind))
     actor: Mapped[str] = mapped_column(Text)
     source: Mapped[str] = mapped_column(Text)
-    study_instance_uid: Mapped[str | None] = mapped_column(String(128))
+    study_instance_uid: Mapped[str | None] = mapped_column(String(128), index=True)
     detail: Mapped[dict[str, Any]]
     previous_digest: Mapped[str] = mapped_column(Digest, unique=True)
     digest: Mapped[str] = mapped_column(Digest)
