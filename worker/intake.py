@@ -14,11 +14,12 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.objects.provenance import is_own_result
-from dicom_node.reading.header import read_header
+from dicom_node.reading.decoder import Decoder, shared_decoder
+from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker import audit_trail
-from worker.db import events, studies
+from worker.db import events, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.lifecycle import Progress, StudyState
 
@@ -49,12 +50,22 @@ class Intake:
         Where instances are recorded and lie.
     settle_seconds
         How long a study waits for more CT.
+    decoder
+        Reads the headers in a process of its own: no header may cost this one memory or time.
+        None for that of this process.
     """
 
-    def __init__(self, database: Database, spool: Spool, settle_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        spool: Spool,
+        settle_seconds: float,
+        decoder: Decoder | None = None,
+    ) -> None:
         self._database = database
         self._spool = spool
         self._settle_seconds = settle_seconds
+        self._decoder = decoder or shared_decoder()
         self._caught_up = False
 
     @property
@@ -122,7 +133,7 @@ class Intake:
             self._quarantine(path, StudyState.FAILED, Progress.PROCESSING_ERROR, detail)
 
     def _take(self, path: Path) -> None:
-        header = read_header(path, content_sha256=self._spool.digest_of(path))
+        header = self._decoder.read_header(path, self._spool.digest_of(path))
         with self._database.transaction() as session:
             recorded = self._record(session, path, header)
         if recorded:
@@ -147,7 +158,7 @@ class Intake:
                 continue
             if instance.disposition != Disposition.QUARANTINED:
                 # Recorded before: a duplicate, or a move that a crash prevented.
-                return self._count_duplicate(study, target)
+                return self._is_wanted_again(session, study, header, target)
             studies.readmit(session, instance, study)
         receipt = Receipt(
             header.content_sha256,
@@ -166,12 +177,22 @@ class Intake:
                 audit_trail.study_known(session, study)
         return True
 
-    @staticmethod
-    def _count_duplicate(study: Study, target: Path) -> bool:
+    def _is_wanted_again(
+        self, session: Session, study: Study, header: InstanceHeader, target: Path
+    ) -> bool:
+        """Tell whether the file of a known instance is to be kept: ours is not there, or spoilt."""
         if not target.exists():
             return True
-        study.duplicate_count += 1
-        return False
+        if content_digest_of_file(target) == header.content_sha256:
+            study.duplicate_count += 1
+            return False
+        events.record(session, "instance_mended", study, sop_instance_uid=header.sop_instance_uid)
+        for screening in screenings.refused_series(study).values():
+            if screening.reason == Reason.SPOOL_DAMAGED:
+                screenings.supersede(session, screening)
+        if header.sop_class_uid in CT_SOP_CLASSES:
+            studies.ct_received(session, study, self._settle_seconds)
+        return True
 
     def _note(
         self,

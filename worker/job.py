@@ -130,12 +130,14 @@ class ScreeningJob:
         with self._database.reading() as session:
             screening = screenings.get(session, claim.screening_id)
             series_uid = screening.series_instance_uid
-            paths = [
-                self._config.spool_dir / instance.path
+            digests = {
+                self._config.spool_dir / instance.path: instance.content_digest
                 for instance in studies.series_instances(session, screening.study_id, series_uid)
-            ]
+            }
         outcome = screen(
-            lambda progress: read_ct_series(paths, series_uid, progress=progress),
+            lambda progress: read_ct_series(
+                list(digests), series_uid, progress=progress, digests=digests
+            ),
             predictor,
             lambda identity: self._context(claim, predictor.model_version, identity),
         )

@@ -244,9 +244,12 @@ def screened_series(session: Session, screening: Screening, spool_dir: Path) -> 
         If it cannot be read any more.
     """
     uid = screening.series_instance_uid
-    instances = studies.series_instances(session, screening.study_id, uid)
+    digests = {
+        spool_dir / instance.path: instance.content_digest
+        for instance in studies.series_instances(session, screening.study_id, uid)
+    }
     try:
-        return read_ct_series([spool_dir / instance.path for instance in instances], uid)
+        return read_ct_series(list(digests), uid, digests=digests)
     except FileNotFoundError as error:
         raise ImagesGoneError(
             f"images of study {screening.study_id} are no longer in the spool: send it again"

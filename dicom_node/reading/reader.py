@@ -15,6 +15,7 @@ from dicom_node.reading.ct_series import CtSeries, SliceReference
 from dicom_node.reading.decoder import Decoder, shared_decoder
 from dicom_node.reading.decoding import NATIVE_TRANSFER_SYNTAXES, StoredPixels, native_frames
 from dicom_node.reading.header import InstanceHeader, read_dataset, read_header
+from dicom_node.reading.integrity import check_content
 from dicom_node.reading.limits import ReadLimits
 from dicom_node.reading.pixels import PixelEncoding, hounsfield_table
 from dicom_node.reading.qualification import (
@@ -28,7 +29,7 @@ from dicom_node.reasons import Reason
 from model.volume import CtVolume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,6 +125,7 @@ def read_ct_series(
     limits: ReadLimits | None = None,
     progress: Callable[[float], None] | None = None,
     decoder: Decoder | None = None,
+    digests: Mapping[Path, str] | None = None,
 ) -> CtSeries:
     """Read one CT series, single-frame or multi-frame, native or losslessly compressed.
 
@@ -140,6 +142,8 @@ def read_ct_series(
         Called with the share that is done, 0 to 1.
     decoder
         Decodes compressed pixels; None for the one of this process.
+    digests
+        Content digest of each file as it was received; None where nobody took one.
 
     Returns
     -------
@@ -154,6 +158,9 @@ def read_ct_series(
         With the reason why the series cannot be read.
     """
     report = progress or (lambda _: None)
+    if digests is not None:
+        for path in paths:
+            check_content(path, digests[path])
     instances = _load(paths, series_instance_uid, lambda done: report(_HEADER_SHARE * done))
     headers = [instance.header for instance in instances]
     check_transfer_syntax(headers)
