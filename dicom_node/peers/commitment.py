@@ -98,7 +98,8 @@ def request_commitment(
 
 def _check(destination: DimseDestination, status: Any) -> None:  # noqa: ANN401 - a data set
     if "Status" not in status:
-        raise PeerUnavailableError(describe(destination, "did not answer the N-ACTION"))
+        what = "did not answer the N-ACTION; it has to know our AE title and address"
+        raise PeerUnavailableError(describe(destination, what))
     if status.Status != _SUCCESS:
         raise PeerNotReadyError(
             describe(
