@@ -13,7 +13,7 @@ from dicom_node.reading.header import InstanceHeader
 from dicom_node.reading.series import SeriesDecision, StudySelection, select_series
 from dicom_node.reasons import Reason
 from worker import audit_trail
-from worker.db import events, screenings, studies
+from worker.db import events, retention, screenings, studies
 from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ class Assembler:
             events.move(session, study, StudyEvent.FAILED, Progress.PROCESSING_ERROR, detail)
 
     def _assemble(self, session: Session, study: Study) -> None:
+        if gone := retention.missing_images(session, study):
+            self._judge_without(session, study, gone)
+            return
         instances = studies.assembly_candidates(session, study)
         headers = [InstanceHeader.from_json(instance.header) for instance in instances]
         selection = self._select(study, headers)
@@ -111,6 +114,20 @@ class Assembler:
             first = decisions[0]
             return StudySelection(None, selection.decisions + decisions, first.reason, first.detail)
         return replace(selection, decisions=selection.decisions + decisions)
+
+    @staticmethod
+    def _judge_without(session: Session, study: Study, gone: int) -> None:
+        """Judge a study of which retention removed images, and something came since.
+
+        Part of what was screened changes nothing; of anything new the rest of the study is wanted.
+        """
+        in_force = screenings.current(study)
+        known = in_force is not None and not retention.has_new_images(session, study, in_force)
+        if in_force is not None and known and in_force.state is ScreeningState.SUCCEEDED:
+            studies.resume_unchanged(session, study, in_force)
+            return
+        detail = f"{gone} of its images were removed when their time was over"
+        events.move(session, study, StudyEvent.REFUSED, Progress.IMAGES_CLEANED, detail)
 
     @staticmethod
     def _refuse(session: Session, study: Study, selection: StudySelection) -> None:

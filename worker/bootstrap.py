@@ -22,14 +22,11 @@ if TYPE_CHECKING:
     from model.inference import Predictor
     from model.registry import Registry, RegistryEntry
     from worker.assembler import Assembler
-    from worker.commitment import Committer
     from worker.db.engine import Database
-    from worker.delivery import Deliverer, RetryPolicy
     from worker.job import JobConfig, ScreeningJob
     from worker.model_choice import Choice, Standing
     from worker.pickup import NetworkInUse, PickUps
     from worker.promotion import Promotions
-    from worker.retention import Retention
     from worker.settings import Settings
     from worker.sweeper import Sweeper
 
@@ -179,52 +176,6 @@ def sweeper(settings: Settings, database: Database) -> Sweeper:
         maximum_attempts=settings.maximum_attempts,
         republish_seconds=settings.republish_seconds,
     )
-
-
-def deliverer(settings: Settings, database: Database) -> Deliverer:
-    """Build the delivery to all destinations."""
-    from worker.delivery import Deliverer
-
-    return Deliverer(
-        database, settings.results_dir, destinations(settings), _retry_policy(settings)
-    )
-
-
-def committer(settings: Settings, database: Database) -> Committer:
-    """Build what asks all destinations to keep what they were sent."""
-    from dicom_node.receiving.commitment_reports import CommitmentReports
-    from worker.commitment import Committer
-
-    return Committer(
-        database,
-        CommitmentReports(settings.spool_dir),
-        destinations(settings),
-        _retry_policy(settings),
-        settings.commitment_report_seconds,
-    )
-
-
-def _retry_policy(settings: Settings) -> RetryPolicy:
-    from worker.delivery import RetryPolicy
-
-    return RetryPolicy(
-        first_seconds=settings.delivery_retry_seconds,
-        longest_seconds=settings.delivery_retry_maximum_seconds,
-        lease_seconds=settings.delivery_lease_seconds,
-    )
-
-
-def retention(settings: Settings, database: Database) -> Retention:
-    """Build what removes files whose time is over."""
-    from worker.retention import Retention, RetentionPolicy
-
-    policy = RetentionPolicy(
-        delivered_days=settings.retention_days,
-        reviewed_days=settings.retention_reviewed_days,
-        refused_days=settings.retention_refused_days,
-        free_bytes=settings.retention_free_mb * _MIB,
-    )
-    return Retention(database, settings.spool_dir, settings.results_dir, policy)
 
 
 def destinations(settings: Settings) -> tuple[Destination, ...]:

@@ -19,7 +19,7 @@ from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker import audit_trail
-from worker.db import events, screenings, studies
+from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.lifecycle import Progress, StudyState
 
@@ -156,6 +156,11 @@ class Intake:
         for instance in known:
             if instance.content_digest != header.content_sha256:
                 continue
+            if instance.disposition != Disposition.QUARANTINED and instance.cleaned_at:
+                retention.came_again(session, instance, study)
+                if instance.disposition == Disposition.ACCEPTED:
+                    studies.ct_received(session, study, self._settle_seconds)
+                return True
             if instance.disposition != Disposition.QUARANTINED:
                 # Recorded before: a duplicate, or a move that a crash prevented.
                 return self._is_wanted_again(session, study, header, target)
@@ -222,7 +227,10 @@ class Intake:
         receipt = Receipt(digest, f"quarantine/{path.name}", _calling_ae_title(path))
         with self._database.transaction() as session:
             known = studies.same_instance(session, uid)
-            if not any(instance.content_digest == digest for instance in known):
+            same = next((each for each in known if each.content_digest == digest), None)
+            if same is not None and same.cleaned_at:
+                retention.came_again(session, same, same.study)
+            if same is None:
                 study = studies.add_unreadable(session, uid, state, reason, detail)
                 studies.add_instance(session, study, receipt, uid, Disposition.QUARANTINED, reason)
                 audit_trail.study_received(session, study)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
-from worker import audit_trail, bootstrap
+from worker import audit_trail, bootstrap, dispatch
 from worker.intake import Intake
 from worker.loops import Loop
 from worker.result_janitor import ResultJanitor
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _START_PAUSE_SECONDS = 5.0
 _INTAKE_PAUSE_SECONDS = 2.0
 _DELIVERY_PAUSE_SECONDS = 1.0
+_COMMITMENT_PAUSE_SECONDS = 5.0
+_RETENTION_PAUSE_SECONDS = 60.0
 _JANITOR_PAUSE_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
@@ -101,8 +103,10 @@ class Node:
         assembler = bootstrap.assembler(settings, database)
         sweeper = bootstrap.sweeper(settings, database)
         janitor = ResultJanitor(database, settings.results_dir)
-        deliverer = bootstrap.deliverer(settings, database)
+        deliverer = dispatch.deliverer(settings, database)
         deliverer.take_over()
+        committer = dispatch.committer(settings, database)
+        retention = dispatch.retention(settings, database)
         pause = min(settings.sweep_seconds, settings.settle_seconds)
         self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
         loops = [
@@ -114,6 +118,12 @@ class Node:
                 Loop(f"delivery-{name}", round_, _DELIVERY_PAUSE_SECONDS)
                 for name, round_ in deliverer.rounds()
             ),
+            *(
+                Loop(f"commitment-{name}", round_, _COMMITMENT_PAUSE_SECONDS)
+                for name, round_ in committer.rounds()
+            ),
+            Loop("commitment-reports", committer.take_reports, _COMMITMENT_PAUSE_SECONDS),
+            Loop("retention", retention.run_once, _RETENTION_PAUSE_SECONDS),
         ]
         self._loops.extend(loops)
 

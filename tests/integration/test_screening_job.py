@@ -5,7 +5,7 @@ import pytest
 from support.installation import Installation
 from support.services import require
 
-from worker import bootstrap
+from worker import bootstrap, dispatch
 from worker.db import screenings, studies
 from worker.db.tables import Screening
 from worker.embedded.process import ServiceProcess, free_ports
@@ -147,7 +147,7 @@ def test_a_pacs_that_is_away_is_waited_for(tmp_path, predictor, series_files):
     )
     installation.receive(series_files)
     installation.screen(predictor)
-    ((_, round_),) = bootstrap.deliverer(installation.settings, installation.database).rounds()
+    ((_, round_),) = dispatch.deliverer(installation.settings, installation.database).rounds()
     assert round_() > 0
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.DELIVERING, "destination_unavailable")

@@ -19,7 +19,7 @@ from dicom_node.objects.provenance import UidRole
 from dicom_node.objects.results import EncodedObject
 from model.errors import NoLungError
 from model.prediction import Finding, Laterality, LesionMask, ModelVersion, Prediction
-from worker import bootstrap
+from worker import bootstrap, dispatch
 from worker.db import schema, studies
 from worker.db.engine import Database, now
 from worker.db.tables import Delivery, Screening, Study
@@ -170,7 +170,7 @@ class Site:
             maximum_attempts=self.settings.maximum_attempts,
             republish_seconds=0,
         )
-        self._deliverer = bootstrap.deliverer(self.settings, self.database)
+        self._deliverer = dispatch.deliverer(self.settings, self.database)
         self._deliverer.take_over()
 
     def receive(self, drawn: Drawn) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from support.spooling import spool_file
 
 from dicom_node.receiving.spool import Spool
-from worker import bootstrap
+from worker import bootstrap, dispatch
 from worker.db import schema
 from worker.db.engine import Database
 from worker.db.tables import Screening, Study
@@ -61,7 +61,7 @@ class Installation:
 
     def deliver(self) -> None:
         """Send what is due, to every destination."""
-        for _, round_ in bootstrap.deliverer(self.settings, self.database).rounds():
+        for _, round_ in dispatch.deliverer(self.settings, self.database).rounds():
             while round_():
                 pass
 
