@@ -3,7 +3,7 @@
 #   make demo [STUDY=DIR]   screen a synthetic chest CT, or the study in DIR, into demo-out/
 #   make test               everything the tests need, then the tests [PYTEST_ARGS="-k seg"]
 #   make lint types layers  style, static types, import contracts
-#   make faults [ROUNDS=10] kill listener, worker and broker in mid-study, at as many moments
+#   make faults [SHORT=1]   inject every fault, write docs/reliability.md [ONLY="power_cut ..."]
 #   make bench              measure start-up, receiving, the network on whole series, killed training
 #   make docs               write the generated pages of docs/ again
 #   make lock               resolve the dependencies of pyproject.toml again
@@ -40,7 +40,7 @@ test: $(DEVELOPMENT) $(OHIF)
 
 faults: $(DEVELOPMENT)
 	@scripts/install_debian_packages.sh
-	LUNGWATCH_FAULT_ROUNDS=$(or $(ROUNDS),10) $(PYTHON) -m pytest tests/e2e/test_kills.py $(PYTEST_ARGS)
+	PYTHONPATH=. $(PYTHON) -m bench.faults $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY))
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ readonly NEEDED="
 /usr/bin/chromium chromium
 /usr/share/fonts/truetype/*/*.ttf fonts-dejavu-core
 /usr/bin/npm npm
+/usr/bin/strace strace
 "
 
 missing=()

@@ -1,0 +1,15 @@
+"""Every scenario there is, in the order of the scorecard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.faults.scenarios import listener_killed, store_order
+
+if TYPE_CHECKING:
+    from bench.faults.scenario import Scenario
+
+CATALOGUE: tuple[Scenario, ...] = (
+    listener_killed.SCENARIO,
+    store_order.SCENARIO,
+)

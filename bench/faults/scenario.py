@@ -1,0 +1,85 @@
+"""What a scenario is, and what its trials come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What some trials came to, judged from outside of the system.
+
+    Attributes
+    ----------
+    trials
+        How often the fault was injected.
+    acknowledged
+        What the system said yes to: instances answered with 0x0000, or jobs taken.
+    lost, duplicated
+        How many of those were gone afterwards, or had more than one effect.
+    recovery_s
+        Longest time from the end of a fault until the system worked again, in seconds; None
+        where nothing has to recover.
+    passed
+        Whether these trials kept to the scenario's `passes_if`.
+    notes
+        One short sentence for the scorecard: a figure worth knowing, or what went wrong.
+    """
+
+    trials: int
+    acknowledged: int
+    lost: int
+    duplicated: int
+    recovery_s: float | None
+    passed: bool
+    notes: str = ""
+
+    def __add__(self, other: Outcome) -> Outcome:
+        """Put the outcomes of two batches together: counts add up, the worst is kept."""
+        recoveries = [each.recovery_s for each in (self, other) if each.recovery_s is not None]
+        notes = dict.fromkeys(each.notes for each in (self, other) if each.notes)
+        return Outcome(
+            trials=self.trials + other.trials,
+            acknowledged=self.acknowledged + other.acknowledged,
+            lost=self.lost + other.lost,
+            duplicated=self.duplicated + other.duplicated,
+            recovery_s=max(recoveries, default=None),
+            passed=self.passed and other.passed,
+            notes="; ".join(notes),
+        )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fault, injected many times.
+
+    Attributes
+    ----------
+    name
+        Its name for ``--only`` and in the results: an identifier.
+    title
+        What is done to the system, for a person.
+    passes_if
+        What has to hold afterwards, for a person.
+    trials, short_trials
+        How many trials a whole run and a short one have.
+    batch
+        How many trials make one line of the results: what a cut-off run loses at most.
+    run
+        Called with the number of the first trial, the number of trials and an empty folder.
+        The number of a trial decides where in a stage its fault falls, so that trials spread
+        over the stages however they are cut into batches.
+    """
+
+    name: str
+    title: str
+    passes_if: str
+    trials: int
+    short_trials: int
+    batch: int
+    run: Callable[[int, int, Path], Outcome]

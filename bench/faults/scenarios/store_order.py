@@ -1,0 +1,89 @@
+"""The order of calls in a store: file, name and folder are durable, then success is answered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bench.faults.listener import ListenerProcess, traced
+from bench.faults.load import SENDERS, acknowledged, write_instances
+from bench.faults.scenario import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CALLS = "trace=fsync,fdatasync,rename,renameat,renameat2,sendto"
+_CALL = re.compile(r"^(?P<thread>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
+_RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. (?P<call>\w+) resumed>(?P<result>.*)$")
+_DONE = re.compile(r"= 0$")
+# The first byte of a P-DATA-TF PDU (PS3.8 section 9.3.5): of an answer, not of an association.
+_P_DATA = re.compile(r'^\d+<[^>]*>, "\\4"')
+
+_STORE = ("file", "rename", "folder", "answer")
+
+
+def run(first_trial: int, trials: int, folder: Path) -> Outcome:  # noqa: ARG001 - all alike
+    """Trace a listener while DCMTK and pynetdicom send."""
+    listener = ListenerProcess(folder)
+    listener.start()
+    files = write_instances(folder / "sent", trials, 20_000)
+    trace = folder / "trace"
+    answers: dict[Path, int] = {}
+    with traced(listener.pid, "-y", "-s", "1", "-e", _CALLS, "-o", trace):
+        for number, sender in enumerate(SENDERS):
+            answers |= sender(files[number :: len(SENDERS)], listener.port)
+        listener.stop()
+    acked = len(acknowledged(answers))
+    found = list(events(trace.read_text(), listener.spool))
+    stores = [tuple(found[k : k + len(_STORE)]) for k in range(0, len(found), len(_STORE))]
+    wrong = sum(store != _STORE for store in stores) + abs(len(stores) - acked)
+    return Outcome(
+        trials=trials,
+        acknowledged=acked,
+        lost=wrong,
+        duplicated=0,
+        recovery_s=None,
+        passed=wrong == 0 and acked == trials,
+        notes=f"{wrong} stores in another order, see {trace}" if wrong else "",
+    )
+
+
+def events(trace: str, spool: Path) -> Iterator[str]:
+    """Read what matters out of a trace: file, rename and folder when they are done, and answers.
+
+    An answer counts from its first byte, the others from their return.
+    """
+    unfinished: dict[str, str] = {}
+    for line in trace.splitlines():
+        if (resumed := _RESUMED.match(line)) is not None:
+            begun = unfinished.pop(resumed["thread"], "")
+            if begun and _DONE.search(resumed["result"]):
+                yield begun
+        elif (call := _CALL.match(line)) is not None:
+            event = _event(call["call"], call["arguments"], spool)
+            if event == "answer" or (event and _DONE.search(line)):
+                yield event
+            elif event and line.endswith("<unfinished ...>"):
+                unfinished[call["thread"]] = event
+
+
+def _event(call: str, arguments: str, spool: Path) -> str:
+    if call == "sendto":
+        return "answer" if _P_DATA.match(arguments) else ""
+    if call.startswith("rename"):
+        return "rename" if f'"{spool / "inbox"}/' in arguments else ""
+    if f"<{spool / 'incoming'}/" in arguments:
+        return "file"
+    return "folder" if f"<{spool / 'inbox'}>" in arguments else ""
+
+
+SCENARIO = Scenario(
+    name="store_order",
+    title="strace over every store",
+    passes_if="write, fsync, rename, fsync of the folder, and only then success, in every store",
+    trials=1000,
+    short_trials=250,
+    batch=250,
+    run=run,
+)

@@ -1,0 +1,141 @@
+"""The harness itself: it resumes, counts, fails when it should, and its page is current."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bench.faults import __main__ as harness
+from bench.faults import results, scorecard
+from bench.faults.catalogue import CATALOGUE
+from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenarios.store_order import events
+
+GOOD = Outcome(2, 20, 0, 0, 1.5, passed=True)
+
+
+class Recorder:
+    """A scenario that notes what was asked of it, and breaks off or loses where told to."""
+
+    def __init__(self, break_at=None, lose_at=None):
+        self.break_at, self.lose_at = break_at, lose_at
+        self.asked = []
+        self.scenario = Scenario("drawn", "nothing", "always", 6, 2, 2, self.run)
+
+    def run(self, first_trial, trials, folder):
+        self.asked.append((first_trial, trials))
+        assert list(folder.iterdir()) == []
+        if first_trial == self.break_at:
+            raise RuntimeError("cut off")
+        return (
+            replace(GOOD, trials=trials, lost=1, passed=False)
+            if (first_trial == self.lose_at)
+            else replace(GOOD, trials=trials)
+        )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    def run(recorder, *arguments, commit="c0ffee"):
+        monkeypatch.setattr(harness, "CATALOGUE", (recorder.scenario,))
+        monkeypatch.setattr(results, "commit_of", lambda _: commit)
+        file = tmp_path / "faults.jsonl"
+        monkeypatch.setattr(sys, "argv", ["faults", "--results", str(file), *arguments])
+        code = harness.main()
+        printed = capsys.readouterr().out.splitlines()
+        return code, json.loads(printed[-1]) if printed else None
+
+    return run
+
+
+def test_a_whole_run_prints_one_line_with_the_sums(run):
+    code, line = run(Recorder())
+    assert code == 0
+    assert line == {
+        "scenario": "drawn",
+        "trials": 6,
+        "acknowledged": 60,
+        "lost": 0,
+        "duplicated": 0,
+        "recovery_s": 1.5,
+        "pass": True,
+    }
+
+
+def test_a_run_that_was_cut_off_goes_on_behind_its_last_batch(run):
+    broken = Recorder(break_at=4)
+    assert run(broken) == (1, None)
+    resumed = Recorder()
+    code, line = run(resumed)
+    assert (code, line["trials"], resumed.asked) == (0, 6, [(4, 2)])
+
+
+def test_a_line_that_was_cut_off_is_no_result(run, tmp_path):
+    run(Recorder(break_at=4))
+    file = tmp_path / "faults.jsonl"
+    file.write_text(file.read_text()[:-20])
+    resumed = Recorder()
+    assert run(resumed)[1]["trials"] == 6
+    assert resumed.asked == [(2, 2), (4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "commit"), [((), "decaf"), (("--again",), "c0ffee"), ((), "c0ffee-changed")]
+)
+def test_other_commits_and_again_begin_anew(run, arguments, commit):
+    run(Recorder(break_at=4), commit=commit if "changed" in commit else "c0ffee")
+    anew = Recorder()
+    assert run(anew, *arguments, commit=commit)[1]["trials"] == 6
+    assert anew.asked == [(0, 2), (2, 2), (4, 2)]
+
+
+def test_a_short_run_is_a_part_of_the_whole_one(run):
+    assert run(Recorder(), "--short")[1]["trials"] == 2
+    rest = Recorder()
+    assert run(rest)[1]["trials"] == 6
+    assert rest.asked == [(2, 2), (4, 2)]
+
+
+def test_one_loss_fails_the_run_and_the_next_one_until_the_code_changes(run):
+    code, line = run(Recorder(lose_at=2))
+    assert (code, line["lost"], line["pass"]) == (1, 1, False)
+    again = Recorder()
+    assert run(again)[0] == 1
+    assert again.asked == []
+    assert run(Recorder(), commit="decaf")[0] == 0
+
+
+def test_the_scorecard_shows_the_last_run_and_says_when_it_is_short(run, tmp_path, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(scorecard, "CATALOGUE", (recorder.scenario,))
+    file = tmp_path / "faults.jsonl"
+    assert "| 0 of 6 | | | | | not run |" in scorecard.page(file)
+    run(Recorder(lose_at=2))
+    assert "| 6 | 60 | 1 | 0 | 1.5 s | **FAIL** |" in scorecard.page(file)
+    run(recorder, "--short", commit="decaf")
+    assert "| 2 of 6 | 20 | 0 | 0 | 1.5 s | pass |" in scorecard.page(file)
+    assert "at decaf on" in scorecard.page(file)
+
+
+def test_the_published_scorecard_is_current():
+    assert scorecard.PAGE.read_text() == scorecard.page(), "run python -m bench.faults.scorecard"
+
+
+def test_scenarios_have_names_of_their_own_and_trials_for_every_run():
+    assert len({scenario.name for scenario in CATALOGUE}) == len(CATALOGUE)
+    for scenario in CATALOGUE:
+        assert scenario.name.isidentifier()
+        assert 1 <= scenario.short_trials <= scenario.trials
+        assert scenario.batch >= 1
+
+
+def test_a_success_before_its_folder_is_durable_is_seen(tmp_path):
+    trace = f"""\
+7 fsync(5<{tmp_path}/incoming/a.part>) = 0
+7 rename("{tmp_path}/incoming/a.part", "{tmp_path}/inbox/a.dcm") = 0
+7 fsync(5<{tmp_path}/inbox> <unfinished ...>
+8 sendto(4<socket:[1]>, "\\4"..., 170, 0, NULL, 0) = 170
+7 <... fsync resumed>) = 0
+"""
+    assert list(events(trace, tmp_path)) == ["file", "rename", "answer", "folder"]
