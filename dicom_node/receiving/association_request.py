@@ -66,11 +66,15 @@ def decode_association_request(pdu: bytes) -> A_ASSOCIATE_RQ:
     decoded = A_ASSOCIATE_RQ()
     try:
         decoded.decode(pdu)
-        decoded.to_primitive()
+        contexts = decoded.to_primitive().presentation_context_definition_list
     except Exception as error:
         # It has no error of its own for this, and raises whatever it trips over.
         msg = f"the A-ASSOCIATE-RQ cannot be decoded ({type(error).__name__})"
         raise NoAssociationRequestError(msg) from error
+    if not all(context.abstract_syntax and context.transfer_syntax for context in contexts):
+        # pynetdicom decodes it, and trips over it when it negotiates (PS3.8 section 9.3.2.2).
+        msg = "a presentation context lacks its abstract or its transfer syntax"
+        raise NoAssociationRequestError(msg)
     return decoded
 
 
