@@ -117,7 +117,9 @@ def header_only(slices: list[Dataset], folder: Path) -> list[Dataset]:
     cut = slices.pop(7)
     cut.save_as(folder / "cut.dcm")
     content = (folder / "cut.dcm").read_bytes()
-    (folder / "cut.dcm").write_bytes(content[: content.index(bytes.fromhex("280010005553")) + 4])
+    (folder / "cut.dcm").write_bytes(
+        content[: content.index(bytes.fromhex("2800100002000000")) + 4]
+    )
     return slices
 
 
@@ -165,10 +167,8 @@ def nested(slices: list[Dataset], folder: Path) -> list[Dataset]:
         path = folder / f"{number}.dcm"
         dataset.save_as(path)
         content = path.read_bytes()
-        at = content.index(bytes.fromhex("280002005553"))
-        sequence = (
-            bytes.fromhex("400075025351") + b"\0\0" + bytes.fromhex("fffffffffeff00e0ffffffff")
-        )
+        at = content.index(bytes.fromhex("2800020002000000"))
+        sequence = bytes.fromhex("40007502fffffffffeff00e0ffffffff")
         path.write_bytes(content[:at] + sequence * 20_000 + content[at:])
     return []
 
