@@ -46,8 +46,7 @@ class ListenerConfig:
         Associations served at once, overall and to one address; one more is rejected as
         transient (PS3.8 section 9.3.4, local limit exceeded). An IPv6 address stands for its /64.
     maximum_waiting, maximum_waiting_per_address
-        Connections that may be open without an association yet; for one more, the oldest is
-        closed.
+        Connections that may be open without an association yet; for one more, one is closed.
     maximum_instance_bytes
         A larger encoded data set is refused with 0xC000 and never held in memory.
     acse_timeout
@@ -75,7 +74,7 @@ class ListenerConfig:
     maximum_associations: int = 16
     maximum_associations_per_address: int = 8
     maximum_waiting: int = 256
-    maximum_waiting_per_address: int = 32
+    maximum_waiting_per_address: int = 96
     maximum_instance_bytes: int = 2 * _GIB
     acse_timeout: float = 10.0
     dimse_timeout: float = 30.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import ssl
 import time
+import warnings
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from pynetdicom.transport import AssociationSocket
 
 # Enough for 128 presentation contexts with every transfer syntax there is.
-LARGEST_ASSOCIATION_PDU = 512 * 1024
+LARGEST_ASSOCIATION_PDU = 192 * 1024
 # Type, a reserved byte, and the length of what follows (PS3.8 section 9.3.1).
 PDU_HEADER_BYTES = 6
 # Held before the first byte of a PDU is there; a longer one grows with what arrives.
@@ -34,13 +36,16 @@ class OversizedPduError(OSError):
 
 
 def keep_data_sets_out_of_logs() -> None:
-    """Switch off pynetdicom's event logging, which prints data sets and so patients' names.
+    """Switch off what prints data sets and so patients' names: two libraries' logging of values.
 
     Must run before a server or an association is made: they bind their loggers when created.
     """
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
+    # pydicom warns of values by quoting them, and Python keeps each different warning for ever.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def guard_outgoing(event: Event, timeout: float) -> None:
@@ -156,6 +161,17 @@ class PduStream:
             If the connection is gone, or the peer did not take the PDU by its deadline.
         """
         write_all(self._connection, data, time.monotonic() + self._timeout)
+
+
+def wait_for_data(connection: socket.socket, deadline: float) -> None:
+    """Wait until a peer sends something or closes the connection.
+
+    Raises
+    ------
+    TimeoutError
+        If it does neither by the deadline.
+    """
+    _wait(connection, select.POLLIN, deadline)
 
 
 def read_exactly(connection: socket.socket, length: int, deadline: float) -> bytearray:

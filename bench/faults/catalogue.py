@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.faults.scenarios import listener_killed, store_order
+from bench.faults.scenarios import (
+    listener_killed,
+    oversized_pdu,
+    soak,
+    starved_listener,
+    store_order,
+)
 
 if TYPE_CHECKING:
     from bench.faults.scenario import Scenario
@@ -12,4 +18,7 @@ if TYPE_CHECKING:
 CATALOGUE: tuple[Scenario, ...] = (
     listener_killed.SCENARIO,
     store_order.SCENARIO,
+    starved_listener.SCENARIO,
+    oversized_pdu.SCENARIO,
+    soak.SCENARIO,
 )

@@ -33,6 +33,8 @@ class Place:
         Its socket; the one of TLS once that is around it.
     accepted
         When, by `time.monotonic`.
+    silent
+        Whether it has not sent a byte yet.
     given_up
         Whether it was closed to make room.
     association
@@ -42,6 +44,7 @@ class Place:
     address: str
     connection: socket.socket
     accepted: float = field(default_factory=time.monotonic)
+    silent: bool = True
     given_up: bool = False
     association: Association | None = None
 
@@ -63,9 +66,9 @@ class Places:
     """Everybody who is connected.
 
     A connection waits until its A-ASSOCIATE-RQ is whole and may come in. One connection too many
-    closes the oldest that waits, of the address that has most: turning away the newest would let
-    a few hundred idle sockets keep everybody out. Associations are never closed for others; one
-    too many is rejected.
+    closes one that waits, of the address that has most: the oldest of those that are silent, or
+    the oldest. Turning away the newest would let a few hundred idle sockets keep everybody out.
+    Associations are never closed for others; one too many is rejected.
 
     Parameters
     ----------
@@ -154,4 +157,5 @@ class Places:
             crowded = waiting.most_common(1)[0][0]
         else:
             return None
-        return next(place for place, each in self._waiting.items() if each == crowded)
+        there = [place for place, each in self._waiting.items() if each == crowded]
+        return next((place for place in there if place.silent), there[0])

@@ -17,7 +17,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from pynetdicom.association import Association
 from pynetdicom.transport import (
     AddressInformation,
     AssociationSocket,
@@ -25,6 +24,7 @@ from pynetdicom.transport import (
 )
 
 from dicom_node.receiving import association_request as first_pdu
+from dicom_node.receiving.guarded_association import GuardedAssociation
 from dicom_node.receiving.places import Place, Places
 from dicom_node.transport import (
     LARGEST_ASSOCIATION_PDU,
@@ -34,6 +34,7 @@ from dicom_node.transport import (
     close,
     read_exactly,
     shake_hands,
+    wait_for_data,
     write_all,
 )
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import ssl
 
     from pynetdicom import AE
+    from pynetdicom.association import Association
     from pynetdicom.events import EventHandlerType
     from pynetdicom.presentation import PresentationContext
 
@@ -149,6 +151,12 @@ class GuardedServer(ThreadedAssociationServer):
         """Bring a connection as far as an association, None where it does not get there."""
         deadline = place.accepted + self._config.acse_timeout
         place.connection.settimeout(0)
+        try:
+            wait_for_data(place.connection, deadline)
+        except TimeoutError:
+            self._note_silence(place)
+            return None
+        place.silent = False
         if self._gate.tls is not None and not self._encrypt(place, self._gate.tls, deadline):
             return None
         pdu = self._first_pdu(place, deadline)
@@ -199,10 +207,13 @@ class GuardedServer(ThreadedAssociationServer):
                 return None
             body = read_exactly(place.connection, length, deadline)
         except TimeoutError:
-            if not place.given_up:
-                self._gate.note_silence(place.address)
+            self._note_silence(place)
             return None
         return bytes(header + body) if len(body) == length else None
+
+    def _note_silence(self, place: Place) -> None:
+        if not place.given_up:
+            self._gate.note_silence(place.address)
 
     def _part(self, place: Place, answer: bytes) -> None:
         """Send the last PDU and let the peer close the connection, which then loses nothing."""
@@ -213,7 +224,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def _association(self, place: Place, client_address: tuple[Any, ...]) -> Association:
         """Build what pynetdicom builds, around a socket with deadlines."""
-        association = Association(self.ae, "acceptor")
+        association = GuardedAssociation(self.ae)
         association._server = self  # noqa: SLF001
         association.name = "association"
         association.dul.daemon = True
@@ -239,9 +250,10 @@ class _GuardedSocket(AssociationSocket):
     """pynetdicom's socket, with a deadline for each PDU and a limit to what waits."""
 
     def __init__(
-        self, association: Association, connection: socket.socket, config: ListenerConfig
+        self, association: GuardedAssociation, connection: socket.socket, config: ListenerConfig
     ) -> None:
         super().__init__(association, client_socket=connection)
+        self._association = association
         self._stream = PduStream(
             connection,
             timeout=config.network_timeout,
@@ -253,7 +265,8 @@ class _GuardedSocket(AssociationSocket):
         """Whether to read: not while the peer is ahead of our answers, so that it has to wait."""
         if self.socket is None or not self._is_connected:
             return False
-        return self.assoc.dimse.msg_queue.qsize() < _MESSAGES_AHEAD and self._stream.has_begun()
+        waiting = max(self.assoc.dimse.msg_queue.qsize(), self._association.serving)
+        return waiting < _MESSAGES_AHEAD and self._stream.has_begun()
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read the next part of a PDU."""

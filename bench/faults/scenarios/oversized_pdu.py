@@ -1,0 +1,147 @@
+"""PDUs that are too long, never end, or come faster than they are answered."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from support.raw_association import (
+    P_DATA_TF,
+    association_request,
+    command_fragment,
+    connected,
+    echo,
+    echo_request,
+    receive_pdu,
+)
+
+from bench.faults.abuse import Abuser, cost_at_rest, cost_of
+from bench.faults.listener import ListenerProcess
+from bench.faults.scenario import Outcome, Scenario
+from dicom_node.transport import LARGEST_ASSOCIATION_PDU
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+_LONGEST = struct.pack(">L", 0xFFFFFFFF)
+_MOST_GROWTH_MIB = 50.0
+_SENT_BYTES = 64 << 20
+_REST_SECONDS = 45.0
+
+
+def four_gib_request(port: int) -> None:
+    """Declare an A-ASSOCIATE-RQ of 4 GiB and send 64 MiB of it."""
+    with connected(port) as connection:
+        _pour(connection, b"\x01\x00" + _LONGEST, bytes(1 << 20))
+
+
+def four_gib_data(port: int) -> None:
+    """Declare a P-DATA-TF of 4 GiB within an association."""
+    with connected(port) as connection:
+        _associate(connection)
+        _pour(connection, bytes([P_DATA_TF, 0]) + _LONGEST, bytes(1 << 20))
+
+
+def endless_command(port: int) -> None:
+    """Send a command set without a last fragment."""
+    with connected(port) as connection:
+        _associate(connection)
+        _pour(connection, b"", command_fragment(bytes(16_000), last=False) * 64)
+
+
+def unread_answers(port: int) -> None:
+    """Send C-ECHO upon C-ECHO and read no answer."""
+    with connected(port) as connection:
+        _associate(connection)
+        connection.settimeout(2)
+        _pour(connection, b"", echo_request() * 10_000)
+
+
+def many_long_requests(port: int) -> None:
+    """Hold 200 A-ASSOCIATE-RQs that are as long as they may be, without their ends."""
+    longest = struct.pack(">BxL", 1, LARGEST_ASSOCIATION_PDU) + bytes(190_000)
+    with Abuser(port, 200, opening=longest):
+        time.sleep(1)
+
+
+def empty_items(port: int) -> None:
+    """Send A-ASSOCIATE-RQs that are made of empty items, which take longest to decode."""
+    request = association_request()
+    body = request[6:] + b"\x50\x00\x00\x00" * 45_000
+    for _ in range(20):
+        with connected(port) as connection:
+            connection.sendall(struct.pack(">BxL", 1, len(body)) + body)
+            receive_pdu(connection)
+
+
+ATTACKS: tuple[Callable[[int], None], ...] = (
+    four_gib_request,
+    four_gib_data,
+    endless_command,
+    unread_answers,
+    many_long_requests,
+    empty_items,
+)
+
+
+def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+    """Attack one listener again and again; it has to answer in between and to grow little."""
+    listener = ListenerProcess(folder)
+    listener.start()
+    problems = []
+    try:
+        for _ in range(20):
+            echo(listener.port)
+        base = cost_at_rest(listener.pid, cost_of(listener.pid), 1.0)
+        most = base.rss_kib
+        for trial in range(first_trial, first_trial + trials):
+            attack = ATTACKS[trial % len(ATTACKS)]
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                attack(listener.port)
+            most = max(most, cost_of(listener.pid).rss_kib)
+            echo(listener.port)
+        freed = time.monotonic()
+        rest = cost_at_rest(listener.pid, base, _REST_SECONDS)
+        recovery = time.monotonic() - freed
+        if (rest.threads, rest.files) > (base.threads, base.files):
+            problems.append(f"{rest} is left of {base}")
+    finally:
+        crashed = not listener.running
+        listener.stop()
+    growth = (most - base.rss_kib) / 1024
+    return Outcome(
+        trials=trials,
+        acknowledged=trials,
+        lost=int(crashed),
+        duplicated=0,
+        recovery_s=round(recovery, 2),
+        passed=not problems and not crashed and growth <= _MOST_GROWTH_MIB,
+        notes="; ".join([*problems, f"memory grew by {growth:.0f} MiB at most"]),
+    )
+
+
+def _associate(connection: socket.socket) -> None:
+    connection.sendall(association_request())
+    receive_pdu(connection)
+
+
+def _pour(connection: socket.socket, head: bytes, piece: bytes) -> None:
+    """Send until 64 MiB are gone or the peer has had enough."""
+    connection.sendall(head)
+    for _ in range(_SENT_BYTES // len(piece)):
+        connection.sendall(piece)
+
+
+SCENARIO = Scenario(
+    name="oversized_pdu",
+    title="4 GiB PDUs, endless commands, requests of empty items, answers nobody reads",
+    passes_if="no crash, memory grows by 50 MiB at most, threads and descriptors are given back",
+    trials=20 * len(ATTACKS),
+    short_trials=2 * len(ATTACKS),
+    batch=5 * len(ATTACKS),
+    run=run,
+)
