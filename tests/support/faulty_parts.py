@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from dicom_node.commitment import StoredReference
     from dicom_node.peers.contract import OutgoingObject
 
 
@@ -107,6 +108,10 @@ class Pacs:
         if self.mood == "loses_reply":
             raise PeerUnavailableError("the connection was lost")
         return outcomes
+
+    def find(self, objects: Sequence[StoredReference]) -> list[bool]:
+        """Answer as `dicom_node.peers.contract.Peer.find` promises."""
+        return [each.sop_instance_uid in self.objects for each in objects]
 
     def _answer(self, number: int, outgoing: OutgoingObject) -> StoreOutcome:
         self._fuse.burn()

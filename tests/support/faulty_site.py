@@ -22,7 +22,7 @@ from model.prediction import Finding, Laterality, LesionMask, ModelVersion, Pred
 from worker import bootstrap, dispatch
 from worker.db import schema, studies
 from worker.db.engine import Database, now
-from worker.db.tables import Delivery, Screening, Study
+from worker.db.tables import Circuit, Delivery, Screening, Study
 from worker.errors import TransitionError
 from worker.intake import Intake
 from worker.job import ScreeningJob
@@ -270,6 +270,7 @@ class Site:
                 .where(Delivery.state == DeliveryState.PENDING)
                 .values(next_attempt_at=moment)
             )
+            session.execute(update(Circuit).values(probe_at=moment))
 
     def heal(self) -> None:
         """Let everything go well until nothing is left to do."""
