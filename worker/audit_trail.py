@@ -157,7 +157,7 @@ def study_received(session: Session, study: Study) -> None:
             session,
             AuditAction.STUDY_RECEIVED,
             Actor(ActorKind.APPLICATION, ae_title, ""),
-            study,
+            study.study_instance_uid,
             sop_classes=sop_classes,
         )
 
@@ -168,7 +168,7 @@ def study_screened(session: Session, screening: Screening, worker: str) -> None:
         session,
         AuditAction.STUDY_SCREENED,
         process(f"worker {worker}"),
-        screening.study,
+        screening.study.study_instance_uid,
         series_instance_uid=screening.series_instance_uid,
         revision=screening.revision,
         attempt=screening.attempts,
@@ -176,14 +176,14 @@ def study_screened(session: Session, screening: Screening, worker: str) -> None:
 
 
 def result_sent(
-    session: Session, study: Study, destination: str, sop_class_uids: Sequence[str]
+    session: Session, study_instance_uid: str, destination: str, sop_class_uids: Sequence[str]
 ) -> None:
     """Record that results of a study went to a destination."""
     _about(
         session,
         AuditAction.RESULT_SENT,
         process("node"),
-        study,
+        study_instance_uid,
         destination=destination,
         sop_classes={uid: sop_class_uids.count(uid) for uid in sorted(set(sop_class_uids))},
     )
@@ -193,8 +193,9 @@ def _about(
     session: Session,
     action: AuditAction,
     actor: Actor,
-    study: Study,
+    study_instance_uid: str,
     **detail: Any,  # noqa: ANN401 - JSON
 ) -> None:
-    uid = study.study_instance_uid
-    audit.record(session, AuditEntry(action, actor, study_instance_uid=uid, detail=detail))
+    audit.record(
+        session, AuditEntry(action, actor, study_instance_uid=study_instance_uid, detail=detail)
+    )

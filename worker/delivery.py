@@ -14,6 +14,7 @@ from dicom_node.config import CommitmentMethod
 from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
+from worker import audit_trail
 from worker.db import circuits, deliveries, screenings
 
 if TYPE_CHECKING:
@@ -179,6 +180,14 @@ class Deliverer:
                     )
                 elif outcome.verdict is StoreVerdict.REFUSED:
                     deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
+            sent = [e for e, o in zip(due, outcomes, strict=True) if o.stored]
+            if sent:
+                audit_trail.result_sent(
+                    session,
+                    sent[0].reference.study_instance_uid,
+                    destination.name,
+                    [entry.reference.sop_class_uid for entry in sent],
+                )
             # In the same transaction: a node that died in between would leave the study waiting
             # for objects of which none is due any more.
             deliveries.settle(session, screening_id)

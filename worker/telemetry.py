@@ -1,11 +1,17 @@
-"""Log lines: structured, for people or for machines, and never with patient data."""
+"""Log lines: structured, for people or for machines, and never with patient data.
+
+What our own packages log is chosen line by line. What libraries log is not: they are heard from
+warnings up, and what they warn of or raise is told by its kind and place, never by its words.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
@@ -15,11 +21,15 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 
+_OURS = ("worker", "dicom_node", "model")
+
+
 def configure_logging(settings: Settings) -> None:
     """Send log lines to standard error, in the settings' format and from its level up.
 
-    Lines of libraries go the same way. Of an exception the log shows type and place, not its
-    text, which may quote what was sent.
+    Lines of libraries go the same way, from warnings up. Of an exception the log shows type and
+    place, not its text, which may quote what was sent; so of Python's own warnings and of what
+    ends a thread.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -39,15 +49,42 @@ def configure_logging(settings: Settings) -> None:
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    # These libraries' own lines can hold patient data from requests and data sets.
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    for package in _OURS:
+        logging.getLogger(package).setLevel(level)
+    # It tells of tasks, which are numbers; its debug lines are for its makers.
+    logging.getLogger("celery").setLevel(max(level, logging.INFO))
+    # These libraries' own lines quote requests and data sets.
     for library in ("pynetdicom", "pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.showwarning = _log_warning
+    threading.excepthook = _log_end_of_thread
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Log a warning without its words: pydicom's quote the value they find fault with."""
+    del message
+    place = f"{filename}:{lineno}"
+    structlog.get_logger(__name__).debug("python_warning", kind=category.__name__, place=place)
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, where Python would print its words."""
+    name = ended.thread.name if ended.thread else ""
+    structlog.get_logger(__name__).error("thread_failed", thread=name, exc_info=ended.exc_value)
 
 
 def _exception_without_text(_logger: Any, _method: str, line: EventDict) -> EventDict:  # noqa: ANN401
