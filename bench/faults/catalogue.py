@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.faults.scenarios import (
+    disk_full,
     listener_killed,
     oversized_pdu,
+    power_cut,
     soak,
     starved_listener,
     store_order,
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 CATALOGUE: tuple[Scenario, ...] = (
     listener_killed.SCENARIO,
     store_order.SCENARIO,
+    power_cut.SCENARIO,
+    disk_full.SCENARIO,
     starved_listener.SCENARIO,
     oversized_pdu.SCENARIO,
     soak.SCENARIO,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
-from support.storescu import Storescu
+from support.storescu import ENVIRONMENT, Storescu
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    Sender = Callable[[Sequence[Path], int], dict[Path, int]]
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -58,39 +57,53 @@ def write_instances(folder: Path, count: int, size: int = 100_000) -> list[Path]
     return paths
 
 
-def send_with_dcmtk(files: Sequence[Path], port: int) -> dict[Path, int]:
+def send_with_dcmtk(
+    files: Sequence[Path], port: int, answers: dict[Path, int] | None = None
+) -> dict[Path, int]:
     """Send over one association with DCMTK's storescu.
+
+    Parameters
+    ----------
+    files, port
+        What, and where to on this machine.
+    answers
+        Takes the statuses as they come in, for whoever looks on meanwhile.
 
     Returns
     -------
     dict
         The status of each file that was answered; the connection may break at any time.
     """
+    answers = {} if answers is None else answers
     options = ("--no-halt", "-v")
-    done = Storescu().send(*files, port=port, called="LUNGWATCH", options=options, check=False)
-    return dcmtk_answers(done.stdout, files)
-
-
-def dcmtk_answers(output: str, files: Sequence[Path]) -> dict[Path, int]:
-    """Read the statuses out of what ``storescu -v`` printed."""
-    named: Mapping[str, Path] = {str(path): path for path in files}
-    answers: dict[Path, int] = {}
+    command = Storescu().command(*files, port=port, called="LUNGWATCH", options=options)
+    named = {str(path): path for path in files}
     sending: Path | None = None
-    for line in output.splitlines():
-        if (started := _SENDING.match(line)) is not None:
-            sending = named.get(started[1])
-        elif (answered := _ANSWERED.match(line)) is not None and sending is not None:
-            answers[sending] = _DCMTK_STATUS.get(answered[1], _UNKNOWN_STATUS)
+    with subprocess.Popen(
+        command,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            if (started := _SENDING.match(line)) is not None:
+                sending = named.get(started[1])
+            elif (answered := _ANSWERED.match(line)) is not None and sending is not None:
+                answers[sending] = _DCMTK_STATUS.get(answered[1], _UNKNOWN_STATUS)
     return answers
 
 
-def send_with_pynetdicom(files: Sequence[Path], port: int) -> dict[Path, int]:
+def send_with_pynetdicom(
+    files: Sequence[Path], port: int, answers: dict[Path, int] | None = None
+) -> dict[Path, int]:
     """Send over one association with pynetdicom; the same in every other way."""
+    answers = {} if answers is None else answers
     ae = AE("STORESCU")
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     association = ae.associate("127.0.0.1", port, ae_title="LUNGWATCH")
-    answers: dict[Path, int] = {}
     for path in files if association.is_established else ():
         status = association.send_c_store(path)
         # Not the association's own word: it learns of a broken connection a moment later.
@@ -102,7 +115,8 @@ def send_with_pynetdicom(files: Sequence[Path], port: int) -> dict[Path, int]:
     return answers
 
 
-SENDERS: tuple[Sender, ...] = (send_with_dcmtk, send_with_pynetdicom)
+# Anything with their parameters is a sender.
+SENDERS = (send_with_dcmtk, send_with_pynetdicom)
 
 
 def acknowledged(answers: Mapping[Path, int]) -> list[Path]:

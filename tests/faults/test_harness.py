@@ -1,6 +1,7 @@
 """The harness itself: it resumes, counts, fails when it should, and its page is current."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from bench.faults import __main__ as harness
 from bench.faults import results, scorecard
 from bench.faults.catalogue import CATALOGUE
+from bench.faults.disk import LoopDisk
 from bench.faults.scenario import Outcome, Scenario
 from bench.faults.scenarios.store_order import events
 
@@ -139,3 +141,17 @@ def test_a_success_before_its_folder_is_durable_is_seen(tmp_path):
 7 <... fsync resumed>) = 0
 """
     assert list(events(trace, tmp_path)) == ["file", "rename", "answer", "folder"]
+
+
+def test_a_power_cut_takes_what_was_not_synchronised(tmp_path):
+    disk = LoopDisk(tmp_path, 16)
+    with disk.mounted():
+        (disk.root / "kept").write_bytes(b"durable")
+        for path in (disk.root / "kept", disk.root):
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        (disk.root / "torn").write_bytes(b"in memory alone")
+        with disk.after_power_cut(tmp_path / "cut") as root:
+            found = {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
+    assert found == {"kept": b"durable"}

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.faults.load import Sender
-
     Send = Callable[[], dict[Path, int]]
 
 _SMALL, _LARGE = 100_000, 8_000_000
@@ -79,14 +77,14 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     problems: list[str] = []
     late, recovery = 0, 0.0
     for trial in range(first_trial, first_trial + trials):
-        place, before, sender = plan(trial)
+        place, before = plan(trial)
         files = write_instances(folder / f"sent-{trial}", place.instances, place.size)
         sent += files
         restarted = listener.start()
         recovery = max(recovery, restarted if trial > first_trial else 0.0)
         if invariants.orphans(listener.spool):
             problems.append(f"trial {trial}: a half-written file outlived the start")
-        send = partial(sender, files, listener.port)
+        send = partial(SENDERS[trial % len(SENDERS)], files, listener.port)
         if place.which is None:
             answers = _kill_in_time(listener, send, trial)
         else:
@@ -116,10 +114,10 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     )
 
 
-def plan(trial: int) -> tuple[Place, int, Sender]:
-    """Spread the trials over places, numbers of stores before the fatal one, and senders."""
+def plan(trial: int) -> tuple[Place, int]:
+    """Spread the trials over places and over numbers of stores before the fatal one."""
     round_, number = divmod(trial, len(PLACES))
-    return PLACES[number], round_ % (_INSTANCES - 1), SENDERS[trial % len(SENDERS)]
+    return PLACES[number], round_ % (_INSTANCES - 1)
 
 
 def _kill_at(listener: ListenerProcess, send: Send, trap: list[str]) -> dict[Path, int]:
