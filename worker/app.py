@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery import Celery
+from celery.signals import setup_logging
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -15,6 +16,11 @@ TRAINING_QUEUE = "training"
 TRAINING_TASK = "lungwatch.retrain"
 
 _SOCKET_TIMEOUT_SECONDS = 5
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _leave_logging_alone(**_given: object) -> None:
+    """Keep Celery from setting up logging: it would let every library speak (`telemetry`)."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -33,7 +39,6 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=60,
-        worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

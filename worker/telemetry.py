@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -58,7 +58,8 @@ def configure_logging(settings: Settings) -> None:
     # These libraries' own lines quote requests and data sets.
     for library in ("pynetdicom", "pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    warnings.showwarning = _log_warning
+    warnings.formatwarning = _without_words
+    logging.captureWarnings(capture=True)
     threading.excepthook = _log_end_of_thread
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -67,18 +68,15 @@ def configure_logging(settings: Settings) -> None:
     )
 
 
-def _log_warning(
-    message: Warning | str,
+def _without_words(
+    message: Warning | str,  # noqa: ARG001
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
-) -> None:
-    """Log a warning without its words: pydicom's quote the value they find fault with."""
-    del message
-    place = f"{filename}:{lineno}"
-    structlog.get_logger(__name__).debug("python_warning", kind=category.__name__, place=place)
+) -> str:
+    """Format a warning without its words: pydicom's quote the value they find fault with."""
+    return f"{category.__name__} at {filename}:{lineno}"
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
