@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dicom_node.reading.series import SelectionPolicy
     from worker.db.engine import Database
-    from worker.db.tables import Study
+    from worker.db.tables import Screening, Study
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +149,7 @@ class Assembler:
             in_force is not None
             and in_force.series_instance_uid == series_uid
             and in_force.instances_digest == digest
+            and not _lost_on_its_way(in_force)
         ):
             studies.resume_unchanged(session, study, in_force)
             return
@@ -161,6 +162,11 @@ class Assembler:
             f"series {series_uid}, {len(headers)} instances",
             screening,
         )
+
+
+def _lost_on_its_way(screening: Screening) -> bool:
+    """Tell whether the files of a result are gone and some were still to be sent."""
+    return screening.cleaned_at is not None and not screenings.deliveries_done(screening)
 
 
 def _digest(headers: Sequence[InstanceHeader], series_uid: str) -> str:

@@ -39,3 +39,7 @@ class ImagesGoneError(ReviewError):
 
 class PromotionError(WorkerError):
     """A model version that may not come into use; the message says why and what would let it."""
+
+
+class BackupError(WorkerError):
+    """A backup that cannot be made or restored; the message says why and what would."""

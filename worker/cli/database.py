@@ -1,4 +1,4 @@
-"""`lungwatch db`: bring the database's schema up to date, or check it."""
+"""`lungwatch db`: bring the database's schema up to date, check it, back it up, restore it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import asdict
 import typer
 
 from worker.cli import output
+from worker.cli.backup import backup, reconcile, restore
 from worker.cli.exit_codes import ExitCode
 from worker.cli.options import JsonOption
 from worker.cli.start import start_command
 
-database_app = typer.Typer(help="Upgrade and check the database's schema.", no_args_is_help=True)
+database_app = typer.Typer(
+    help="Upgrade, check, back up and restore the database.", no_args_is_help=True
+)
 
 
 @database_app.command()
@@ -61,3 +64,8 @@ def check(*, json: JsonOption = False) -> None:
             typer.echo(f"  {difference}")
     if not status.up_to_date:
         raise typer.Exit(ExitCode.SCHEMA)
+
+
+database_app.command()(backup)
+database_app.command()(restore)
+database_app.command()(reconcile)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import output
+from worker.cli.clean import clean
 from worker.cli.export_reviewed import export_reviewed
 from worker.cli.options import JsonOption, KeyArgument
 from worker.cli.review import review
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from worker.db.tables import Study
 
 studies_app = typer.Typer(
-    help="List, show, review and requeue studies; list what was refused.", no_args_is_help=True
+    help="List, show, review, requeue and clean studies; list what was refused.",
+    no_args_is_help=True,
 )
 
 PatientOption = Annotated[
@@ -150,6 +152,7 @@ def requeue(
 
 
 studies_app.command()(review)
+studies_app.command()(clean)
 studies_app.command("export-reviewed")(export_reviewed)
 
 

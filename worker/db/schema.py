@@ -33,8 +33,8 @@ class SchemaStatus:
         return self.current == self.expected and not self.drift
 
 
-def upgrade(engine: Engine) -> None:
-    """Run all missing migrations in one transaction.
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Run all missing migrations, up to a revision, in one transaction.
 
     SQLite changes a table by making it anew, which its foreign keys would refuse: they rest
     meanwhile, and are checked before anything is kept.
@@ -52,7 +52,7 @@ def upgrade(engine: Engine) -> None:
                 _enforce_foreign_keys(connection, enforced=False)
             with connection.begin():
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                command.upgrade(config, revision)
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check") if sqlite else None
                 if broken is not None and (rows := broken.all()):
                     raise WorkerError(f"the migrations would leave references to nothing: {rows}")
@@ -87,6 +87,12 @@ def check(engine: Engine) -> SchemaStatus:
 def expected_revision() -> str:
     """Give the revision this version of the product needs."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def revisions() -> frozenset[str]:
+    """Give every revision this version of the product knows."""
+    script = ScriptDirectory.from_config(_config())
+    return frozenset(each.revision for each in script.walk_revisions())
 
 
 def _config() -> Config:

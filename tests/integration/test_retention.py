@@ -1,0 +1,272 @@
+"""Retention: what may go, that nothing unsent ever does, and that it can come again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from support.command import lungwatch
+from support.installation import Installation
+from support.quick_screening import QuickPredictor
+from support.small_ct import write_small_ct
+from support.study_rows import receiving_study, screened_study
+
+from worker import dispatch
+from worker.db import deliveries, events, retention, studies
+from worker.db.engine import now
+from worker.db.retention import Why
+from worker.db.tables import Review
+from worker.errors import TransitionError
+from worker.judgement import Lesions, ReviewDecision
+from worker.lifecycle import CommitmentState, DeliveryState, Progress, StudyEvent, StudyState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from worker.db.tables import Screening
+
+COMMITTED = CommitmentState.COMMITTED
+
+
+def delivered(session: Session, commitment: CommitmentState) -> Screening:
+    screening = screened_study(session)
+    for delivery in screening.deliveries:
+        deliveries.mark_delivered(session, delivery.id)
+        delivery.commitment = commitment
+    session.flush()
+    deliveries.settle(session, screening.id)
+    return screening
+
+
+def may_go(session: Session) -> set[Why]:
+    session.flush()
+    return {why for why in Why if retention.due(session, why, None, 10)}
+
+
+def test_what_every_destination_keeps_may_go(database):
+    with database.transaction() as session:
+        delivered(session, COMMITTED)
+        assert may_go(session) == {Why.DELIVERED, Why.PRESSED}
+
+
+@pytest.mark.parametrize("commitment", [CommitmentState.WAITING, CommitmentState.REQUESTED])
+def test_what_is_not_yet_promised_stays(database, commitment):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        screening.deliveries[1].commitment = commitment
+        assert may_go(session) == set()
+
+
+@pytest.mark.parametrize("state", [DeliveryState.PENDING, DeliveryState.REFUSED])
+def test_what_is_not_delivered_stays_whatever_its_study_says(database, state):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        screening.deliveries[1].state = state
+        assert may_go(session) == set()
+        screening.study.state = StudyState.FAILED
+        assert may_go(session) == set()
+
+
+def test_a_result_that_is_nowhere_else_stays(database):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        for delivery in screening.deliveries:
+            delivery.state = DeliveryState.CANCELLED
+        screening.study.reason = Progress.NO_DESTINATION
+        assert may_go(session) == set()
+
+
+@pytest.mark.parametrize("state", [StudyState.RECEIVING, StudyState.QUEUED, StudyState.SCREENING])
+def test_work_stays(database, state):
+    with database.transaction() as session:
+        receiving_study(session).state = state
+        assert may_go(session) == set()
+
+
+def test_what_was_refused_has_a_time_of_its_own(database):
+    with database.transaction() as session:
+        study = receiving_study(session)
+        events.move(session, study, StudyEvent.REFUSED, "too_few_slices")
+        assert may_go(session) == {Why.REFUSED}
+        moment = now(session)
+        assert not retention.due(session, Why.REFUSED, moment - timedelta(days=1), 10)
+        study.updated_at = moment - timedelta(days=2)
+        session.flush()
+        assert retention.due(session, Why.REFUSED, moment - timedelta(days=1), 10)
+
+
+def test_a_reviewed_study_is_kept_for_learning_even_where_the_disk_is_full(database):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        session.add(
+            Review(
+                study_id=screening.study_id,
+                screening_id=screening.id,
+                reviewed_at=now(session),
+                reviewer="radiologist",
+                decision=ReviewDecision.ACCEPTED,
+                lesions=Lesions.UNKNOWN,
+            )
+        )
+        assert may_go(session) == {Why.REVIEWED}
+        assert not retention.due(session, Why.REVIEWED, now(session) - timedelta(days=1), 10)
+
+
+def test_a_study_that_became_work_again_is_not_marked(database):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        studies.requeue(session, screening.study, ["pacs"])
+        assert not retention.mark(session, screening.study_id, Why.DELIVERED)
+        assert screening.study.cleaned_at is None
+
+
+@pytest.fixture(scope="module")
+def pacs() -> Iterator[Callable[[], int]]:
+    """A PACS that stores everything; gives its port."""
+    ae = AE(ae_title="PACS")
+    ae.supported_contexts = AllStoragePresentationContexts
+    handlers = [(evt.EVT_C_STORE, lambda _event: 0x0000)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    yield server.server_address[1]
+    server.shutdown()
+
+
+@pytest.fixture
+def site(tmp_path: Path, pacs: int) -> Installation:
+    """An installation whose only study is screened, delivered and promised."""
+    site = Installation(
+        tmp_path / "data",
+        destinations=f"dimse://PACS@127.0.0.1:{pacs}?commitment=none",
+        minimum_slices=3,
+        minimum_coverage_mm=1,
+        retention_days=1e-10,
+        retention_free_mb=0,
+    )
+    site.files = write_small_ct(tmp_path / "ct")
+    run(site)
+    assert site.study().state is StudyState.COMPLETED
+    return site
+
+
+def run(site: Installation) -> None:
+    site.receive(site.files)
+    site.screen(QuickPredictor())
+    site.deliver()
+
+
+def files_of(site: Installation) -> list[Path]:
+    folders = (site.settings.spool_dir / "studies", site.settings.results_dir)
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+
+def clean(site: Installation, **changes: object) -> int:
+    settings = site.settings.model_copy(update=changes)
+    return dispatch.retention(settings, site.database).run_once()
+
+
+def test_files_leave_the_disk_and_the_record_stays(site):
+    assert len(files_of(site)) == len(site.files) + 3
+    assert clean(site) == 1
+    assert files_of(site) == []
+    assert list((site.settings.spool_dir / "studies").iterdir()) == []
+    study = site.study()
+    assert (study.state, study.files_to_remove) == (StudyState.COMPLETED, False)
+    assert study.cleaned_at
+    assert study.screenings[0].result["positive"]
+    assert clean(site) == 0
+
+
+def test_what_a_crash_left_of_a_marked_study_is_removed_by_the_next_round(site):
+    with site.database.transaction() as session:
+        assert retention.mark(session, site.study().id, Why.DELIVERED)
+    assert files_of(site)
+    assert clean(site) == 0
+    assert files_of(site) == []
+    assert not site.study().files_to_remove
+
+
+def test_an_instance_that_comes_again_before_its_file_is_removed_is_not_lost(site):
+    """The order in which only the lock of the study tells who was first."""
+    with site.database.transaction() as session:
+        assert retention.mark(session, site.study().id, Why.DELIVERED)
+    site.receive(site.files[:1])
+    assert clean(site, retention_days=0) == 0
+    (left,) = files_of(site)
+    assert left.parent.parent == site.settings.spool_dir / "studies"
+
+
+def test_a_requeue_says_what_to_do_and_the_study_sent_again_gives_the_same_result(site):
+    before = site.study().screenings[0]
+    assert clean(site) == 1
+    with (
+        pytest.raises(TransitionError, match="send it again, then requeue it"),
+        site.database.transaction() as session,
+    ):
+        studies.requeue(session, studies.find(session, "1"), ["PACS"])
+
+    site.receive(site.files)
+    study = site.study()
+    assert (study.state, study.cleaned_at) == (StudyState.COMPLETED, None)
+    assert len(study.screenings) == 1, "nothing new came, so nothing is screened again"
+    with site.database.transaction() as session:
+        studies.requeue(session, studies.find(session, "1"), ["PACS"])
+    site.assembler.run_once()
+    site.screen(QuickPredictor())
+    site.deliver()
+    study = site.study()
+    assert study.state is StudyState.COMPLETED
+    after = study.screenings[-1]
+    assert after.revision == 2
+    assert after.result_identity == before.result_identity
+    assert sorted(d.sha256 for d in after.deliveries) == sorted(d.sha256 for d in before.deliveries)
+
+
+def test_a_part_that_comes_again_changes_nothing_and_a_new_slice_asks_for_the_rest(site, tmp_path):
+    assert clean(site) == 1
+    site.receive(site.files[:4])
+    study = site.study()
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+
+    late = dcmread(site.files[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.3.99"
+    late.ImagePositionPatient[2] -= 5
+    late.save_as(tmp_path / "late.dcm")
+    site.receive([tmp_path / "late.dcm"])
+    study = site.study()
+    assert (study.state, study.reason) == (StudyState.REFUSED, "images_cleaned")
+    assert clean(site) == 0, "what is new is kept"
+
+    site.receive(site.files)
+    assert site.study().state is StudyState.QUEUED
+
+
+def test_low_disk_takes_delivered_studies_before_their_time(site):
+    settings = site.settings.model_copy(
+        update={"retention_days": 365, "retention_free_mb": 1 << 40}
+    )
+    assert dispatch.retention(settings, site.database).run_once() == 1
+    assert files_of(site) == []
+
+
+def test_the_command_tells_first_and_then_does_it(site):
+    given = {
+        name: getattr(site.settings, name)
+        for name in ("data_dir", "retention_days", "retention_free_mb")
+    }
+    told = lungwatch("studies", "clean", "--dry-run", "--json", **given)
+    assert told.code == 0, told.stderr
+    (study,) = told.json
+    assert (study["study_id"], study["why"]) == (1, "delivered")
+    assert study["size"] == sum(path.stat().st_size for path in files_of(site)) > 0
+    assert lungwatch("studies", "clean", "--json", **given).json == told.json
+    assert files_of(site) == []
+    requeued = lungwatch("studies", "requeue", "1", **given, destinations="dimse://P@h:104")
+    assert requeued.code == 7
+    assert "send it again" in requeued.stderr
+    assert "were removed here on" in lungwatch("studies", "show", "1", **given).stdout

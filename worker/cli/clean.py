@@ -1,0 +1,45 @@
+"""`lungwatch studies clean`: remove files whose time is over, now or only to see which."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from worker.cli import output
+from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run time
+from worker.cli.start import start_command
+
+_MIB = 1024 * 1024
+
+
+def clean(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be removed, and remove nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove images and results whose time is over; a running node does it every minute.
+
+    What was not delivered, or not yet committed by its destinations, stays. The record of every
+    study stays too. The times are the settings of retention.
+    """
+    from worker.bootstrap import open_database
+    from worker.dispatch import retention
+
+    settings = start_command()
+    database = open_database(settings)
+    try:
+        keeper = retention(settings, database)
+        studies = keeper.preview() if dry_run else keeper.clean()
+    finally:
+        database.close()
+    if json:
+        output.print_json([asdict(each) for each in studies])
+        return
+    rows = [(each.study_id, each.why.value, f"{each.size / _MIB:.1f}") for each in studies]
+    what = "would be removed" if dry_run else "were removed"
+    title = f"Images and results of {len(rows)} {'study' if len(rows) == 1 else 'studies'} {what}"
+    output.print_table(title, ("study", "why", "MiB"), rows)
