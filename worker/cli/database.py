@@ -30,7 +30,8 @@ def upgrade() -> None:
         before = schema.check(database.engine).current
         schema.upgrade(database.engine)
         current = schema.check(database.engine).current
-        if current != before:
+        # A database that is made is empty, and stays so: a backup may be restored into it.
+        if before not in {None, current}:
             with database.transaction() as session:
                 acted(session, AuditAction.DATABASE_UPGRADED, before=before, revision=current)
     finally:
