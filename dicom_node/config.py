@@ -73,8 +73,8 @@ class ListenerConfig:
     tls: TlsFiles | None = None
     maximum_associations: int = 16
     maximum_associations_per_address: int = 8
-    maximum_waiting: int = 256
-    maximum_waiting_per_address: int = 96
+    maximum_waiting: int = 512
+    maximum_waiting_per_address: int = 256
     maximum_instance_bytes: int = 2 * _GIB
     acse_timeout: float = 10.0
     dimse_timeout: float = 30.0

@@ -52,10 +52,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# A request of 128 presentation contexts with twenty transfer syntaxes each; longer ones are read
+# a few at a time, so that many of them do not fill the memory.
+_USUAL_REQUEST_BYTES = 64 * 1024
+_LONG_REQUESTS_AT_ONCE = 32
 # Of a command set, a few hundred bytes are usual and 64 KiB beyond every use.
 _LARGEST_COMMAND_BYTES = 64 * 1024
 # Messages a peer may send ahead of our answers; PS3.7 annex D.3.3.3 has us negotiate one.
 _MESSAGES_AHEAD = 2
+# How often the loop that accepts looks whether to stop.
+_POLL_SECONDS = 0.1
 # How long a rejected peer has to close the connection, which is its part (PS3.8 table 9-10, AA-2).
 _PARTING_SECONDS = 2.0
 
@@ -93,6 +99,7 @@ class GuardedServer(ThreadedAssociationServer):
         self._config = config
         self._gate = gate
         self._places = Places(config)
+        self._long_requests = threading.BoundedSemaphore(_LONG_REQUESTS_AT_ONCE)
         super().__init__(
             ae, (config.host, config.port), config.ae_title, contexts, evt_handlers=handlers
         )
@@ -101,7 +108,9 @@ class GuardedServer(ThreadedAssociationServer):
         """Accept connections, in a thread."""
         # Where pynetdicom's shutdown() looks for it.
         self.ae._servers.append(self)  # noqa: SLF001
-        threading.Thread(target=self.serve_forever, name="listener", daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, args=(_POLL_SECONDS,), name="listener", daemon=True
+        ).start()
 
     def stop(self, timeout: float) -> None:
         """Accept no more, give associations some seconds to end, then abort what is left."""
@@ -169,7 +178,7 @@ class GuardedServer(ThreadedAssociationServer):
             decoded = None if answer else first_pdu.decode_association_request(pdu)
         except first_pdu.NoAssociationRequestError as error:
             self._gate.note_no_request(place.address, str(error))
-            answer = first_pdu.abort()
+            answer = error.answer
         else:
             answer = answer or self._gate.seat(request, place, self._places)
         if answer or decoded is None:
@@ -205,11 +214,24 @@ class GuardedServer(ThreadedAssociationServer):
             if length > LARGEST_ASSOCIATION_PDU:
                 self._gate.note_no_request(place.address, f"the first PDU declares {length} bytes")
                 return None
-            body = read_exactly(place.connection, length, deadline)
+            if length > _USUAL_REQUEST_BYTES:
+                body = self._read_long_request(place, length, deadline)
+            else:
+                body = read_exactly(place.connection, length, deadline)
         except TimeoutError:
             self._note_silence(place)
             return None
         return bytes(header + body) if len(body) == length else None
+
+    def _read_long_request(self, place: Place, length: int, deadline: float) -> bytearray:
+        """Read a request for which there is not room in every connection's hands at once."""
+        if not self._long_requests.acquire(blocking=False):
+            self._gate.note_no_request(place.address, "too many long requests at once")
+            return bytearray()
+        try:
+            return read_exactly(place.connection, length, deadline)
+        finally:
+            self._long_requests.release()
 
     def _note_silence(self, place: Place) -> None:
         if not place.given_up:
