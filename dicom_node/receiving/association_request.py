@@ -14,6 +14,8 @@ _TYPE = b"\x01"
 # seconds for a request of the same length that is made of empty items.
 _MOST_ITEMS = 8192
 _VARIABLE_ITEMS_AT = 74
+# Of the version its first bit alone is tested (PS3.8 table 9-11); the rejection is of table 9-21.
+_PROTOCOL_VERSION, _PROTOCOL_VERSION_NOT_SUPPORTED = 1, (1, 2, 2)
 _PRESENTATION_CONTEXT, _USER_INFORMATION = 0x20, 0x50
 
 
@@ -32,7 +34,17 @@ class AssociationRequest:
 
 
 class NoAssociationRequestError(Exception):
-    """What was sent is no A-ASSOCIATE-RQ that can be read; the message says why."""
+    """What was sent is no A-ASSOCIATE-RQ that can be read; the message says why.
+
+    Attributes
+    ----------
+    answer
+        The PDU to part with.
+    """
+
+    def __init__(self, message: str, answer: bytes | None = None) -> None:
+        super().__init__(message)
+        self.answer = abort() if answer is None else answer
 
 
 def parse_association_request(pdu: bytes) -> AssociationRequest:
@@ -49,6 +61,9 @@ def parse_association_request(pdu: bytes) -> AssociationRequest:
     if len(pdu) < _VARIABLE_ITEMS_AT:
         msg = "the A-ASSOCIATE-RQ ends within its fixed fields"
         raise NoAssociationRequestError(msg)
+    if not pdu[7] & 1:
+        msg = "the A-ASSOCIATE-RQ is of another version of the protocol"
+        raise NoAssociationRequestError(msg, rejection(*_PROTOCOL_VERSION_NOT_SUPPORTED))
     if _count_items(pdu) > _MOST_ITEMS:
         msg = f"the A-ASSOCIATE-RQ has more than {_MOST_ITEMS} items"
         raise NoAssociationRequestError(msg)
@@ -75,6 +90,8 @@ def decode_association_request(pdu: bytes) -> A_ASSOCIATE_RQ:
         # pynetdicom decodes it, and trips over it when it negotiates (PS3.8 section 9.3.2.2).
         msg = "a presentation context lacks its abstract or its transfer syntax"
         raise NoAssociationRequestError(msg)
+    # pynetdicom tests all bits, and keeps the thread of a request it rejects for seconds.
+    decoded.protocol_version = _PROTOCOL_VERSION
     return decoded
 
 
