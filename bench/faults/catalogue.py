@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from bench.faults.scenarios import (
     disk_full,
     listener_killed,
+    many_jobs,
+    mutated_pdus,
     oversized_pdu,
     power_cut,
     soak,
     starved_listener,
     store_order,
+    worker_killed,
 )
 
 if TYPE_CHECKING:
@@ -21,8 +24,11 @@ CATALOGUE: tuple[Scenario, ...] = (
     listener_killed.SCENARIO,
     store_order.SCENARIO,
     power_cut.SCENARIO,
+    worker_killed.SCENARIO,
+    many_jobs.SCENARIO,
     disk_full.SCENARIO,
     starved_listener.SCENARIO,
     oversized_pdu.SCENARIO,
+    mutated_pdus.SCENARIO,
     soak.SCENARIO,
 )
