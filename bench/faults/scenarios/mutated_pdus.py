@@ -1,0 +1,106 @@
+"""Mutated PDUs from several peers at once, and what the listener's process is like afterwards."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from support.pdu_corpus import is_whole, read_corpus
+from support.pdu_mutators import conversations
+from support.raw_association import A_ASSOCIATE_AC, echo, receive_pdu
+
+from bench.faults.abuse import cost_at_rest, cost_of
+from bench.faults.listener import ListenerProcess
+from bench.faults.results import REPOSITORY
+from bench.faults.scenario import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+CORPUS = REPOSITORY / "tests" / "fuzz" / "corpus"
+
+# As many as one address may have associations.
+_PEERS = 8
+_MOST_GROWTH_MIB = 50.0
+_HELD_SECONDS = 30.0
+_REST_SECONDS = 45.0
+# What Python prints where an exception ends a thread.
+_UNHANDLED = b"Exception in thread"
+
+
+def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+    """Send as many mutated PDUs as there are trials to one listener, and look at its process."""
+    listener = ListenerProcess(folder)
+    listener.start()
+    corpus = read_corpus(CORPUS)
+    with ThreadPoolExecutor(_PEERS) as pool:
+        # Threads, tables and buffers that come with the first associations are no growth.
+        list(pool.map(partial(talk, listener.port), list(corpus.values()) * 20))
+        base = cost_at_rest(listener.pid, cost_of(listener.pid), seconds=1)
+        held = sum(
+            not closed
+            for closed in pool.map(
+                partial(talk, listener.port), conversations(corpus, str(first_trial), trials)
+            )
+        )
+    problems = [f"{held} connections were held open"] if held else []
+    if not listener.running:
+        return Outcome(trials, 0, 0, 0, None, passed=False, notes="the listener's process ended")
+    after = cost_at_rest(listener.pid, base, _REST_SECONDS)
+    growth = (after.rss_kib - base.rss_kib) / 1024
+    if growth > _MOST_GROWTH_MIB:
+        problems.append(f"it grew by {growth:.0f} MiB")
+    if after.threads > base.threads or after.files > base.files:
+        problems.append(f"threads {base.threads} to {after.threads}, files {base.files} to ")
+        problems[-1] += str(after.files)
+    try:
+        echo(listener.port)
+    except (AssertionError, OSError) as error:
+        problems.append(f"no C-ECHO afterwards ({type(error).__name__})")
+    listener.stop()
+    if _UNHANDLED in (folder / "listener.log").read_bytes():
+        problems.append("an exception ended a thread: see listener.log")
+    return Outcome(
+        trials=trials,
+        acknowledged=0,
+        lost=0,
+        duplicated=0,
+        recovery_s=None,
+        passed=not problems,
+        notes="; ".join(problems) or f"it grew by {growth:.0f} MiB at most",
+    )
+
+
+def talk(port: int, pdus: Sequence[bytes]) -> bool:
+    """Have a conversation, and tell whether the listener closed the connection in the end."""
+    with socket.create_connection(("127.0.0.1", port), _HELD_SECONDS) as connection:
+        try:
+            connection.sendall(pdus[0])
+            # Whoever sends on before the association is there is cut off.
+            if is_whole(pdus[0]) and receive_pdu(connection)[0] == A_ASSOCIATE_AC:
+                connection.sendall(b"".join(pdus[1:]))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+SCENARIO = Scenario(
+    name="mutated_pdus",
+    title="1,000,000 mutated PDUs from eight peers at once",
+    passes_if=(
+        f"no crash, no exception ends a thread, threads and files back to base, memory grows by at "
+        f"most {_MOST_GROWTH_MIB:.0f} MiB, C-ECHO afterwards"
+    ),
+    trials=1_000_000,
+    short_trials=5_000,
+    batch=50_000,
+    run=run,
+)
