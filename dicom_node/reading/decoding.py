@@ -180,6 +180,11 @@ def compressed_frames(pixels: StoredPixels) -> Iterator[NDArray[np.uint16]]:
         if is_from_system(error):
             raise
         raise _undecodable(pixels, "cannot be decoded") from error
+    except BaseException as error:
+        # A codec in Rust that panics raises no Exception.
+        if isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit):
+            raise
+        raise _undecodable(pixels, "makes the decoder panic") from error
     if count < pixels.frames:
         raise RefusedError(
             Reason.SHORT_PIXEL_DATA,

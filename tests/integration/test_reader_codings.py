@@ -291,3 +291,12 @@ def test_a_missing_decoder_is_named_and_no_fault_of_the_study(
 
     assert syntax.name in without.stdout
     assert package in without.stdout
+
+
+def test_a_codec_that_panics_refuses_the_instance(files, tmp_path):
+    """pylibjpeg-rle, in Rust, raises no Exception where a segment holds twice the pixels."""
+    plane = b"\x81\0" * (512 * 512 // 128)
+    segments = struct.pack("<16I", 2, 64, 64 + 2 * len(plane), *([0] * 13)) + plane * 3
+    with pytest.raises(RefusedError, match="makes the decoder panic") as refused:
+        read_ct_series(spoilt(files, tmp_path, segments, RLELossless))
+    assert refused.value.reason is Reason.UNDECODABLE_PIXELS
