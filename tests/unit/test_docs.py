@@ -13,7 +13,7 @@ from model.registry import Registry
 from worker.cli.main import app
 from worker.cli.reference import PAGES
 from worker.lifecycle import Progress, StudyState
-from worker.settings import PREFIX, Settings
+from worker.settings import PREFIX, Settings, secret_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -73,13 +73,14 @@ def test_links_within_the_project_resolve(page):
 def test_settings_named_in_prose_exist(page):
     named = set(re.findall(rf"{PREFIX}([A-Z][A-Z_]+[A-Z])", page.read_text()))
     known = {name.upper() for name in Settings.model_fields} | {"TEST_DATA", "PYTHON"}
+    known |= {f"{name.upper()}_FILE" for name in secret_variables()}
     assert named - known == set()
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_named_in_prose_exist(page):
     known = {path for path, _ in commands()}
-    named = re.findall(r"lungwatch ((?:studies|db|model) [a-z-]+)", page.read_text())
+    named = re.findall(r"lungwatch ((?:studies|db|model|audit) [a-z-]+)", page.read_text())
     assert {f"lungwatch {words}" for words in named} - known == set()
 
 
