@@ -18,7 +18,7 @@ from model.evaluation.figures import statistic_of
 from model.evaluation.judged import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -223,9 +223,26 @@ def compare(
         candidate=candidate.evaluation.model,
         data=candidate.evaluation.data,
         differences=tuple(differences),
-        objections=tuple(objections),
+        objections=(*objections, *_unjudged(before, after)),
         notes=tuple(notes),
     )
+
+
+def _unjudged(before: Judged, after: Judged) -> Iterator[str]:
+    """Object to a test set that lacks a class: calling everything ill must not be a way in."""
+    if before.probability is None or after.probability is None:
+        return  # a task that was lost refuses by itself
+    if not before.labelled.any() and not before.drawn.any():
+        return  # so does a test set that shows nothing
+    for covid, name, figure in (
+        (True, "with", Name.SENSITIVITY),
+        (False, "without", Name.SPECIFICITY),
+    ):
+        if not (before.labelled & (before.covid == covid)).any():
+            yield (
+                f"{Name.AUC} and {figure} cannot be judged overall: the test set holds no image "
+                f"{name} COVID-19"
+            )
 
 
 def _margin(margins: Margins, name: Name, source: str, *, mixed: bool) -> float | None:

@@ -180,6 +180,17 @@ def test_a_test_set_that_shows_nothing_lets_nobody_pass():
     assert "neither class nor lesions" in comparison.reasons[0]
 
 
+@pytest.mark.parametrize(("covid", "figure"), [(True, "specificity"), (False, "sensitivity")])
+def test_a_test_set_of_one_class_lets_nobody_pass(covid, figure):
+    """Otherwise a candidate that gives every image the same class could not be worse."""
+    samples = tuple(each for each in figures() if each.covid is covid)
+    comparison = compare(evaluated(samples), evaluated(samples), MARGINS)
+    (reason,) = comparison.reasons
+    assert f"auc and {figure} cannot be judged overall" in reason
+    segmentation = evaluated(samples, tasks=("segmentation",))
+    assert compare(segmentation, segmentation, MARGINS).passed is covid, "it has no such task"
+
+
 def test_objections_refuse_whatever_the_figures_are():
     samples = figures()
     same = evaluated(samples)
