@@ -48,6 +48,10 @@ class _Child:
         self.started_at = time.monotonic()
         log.info("child_started", child=self.name, pid=self.process.pid)
 
+    def postpone(self) -> None:
+        self.restart_at = time.monotonic() + self.pause
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE_SECONDS)
+
     def stop(self, timeout: float) -> None:
         if self.process is None or self.process.poll() is not None:
             return
@@ -69,13 +73,16 @@ class Supervisor:
     Parameters
     ----------
     tend
-        Called at every look at the children, for services that are kept alive in another way.
+        Called at every look at the children, for services that are kept alive in another way. What
+        it raises is logged, and it is called again after the pauses of a child that ends.
     """
 
     def __init__(self, tend: Callable[[], None] | None = None) -> None:
         self._children: list[_Child] = []
         self._stopping = threading.Event()
         self._tend = tend
+        self._tend_at = 0.0
+        self._tend_pause = _FIRST_PAUSE_SECONDS
 
     def add(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Add a child; children stop in the order in which they were added."""
@@ -88,16 +95,26 @@ class Supervisor:
     def run(self, stop_timeout: float = 75.0) -> None:
         """Start the children and look after them until `stop`; then stop them in order."""
         try:
-            for child in self._children:
-                child.start()
             while not self._stopping.wait(_POLL_SECONDS):
-                if self._tend is not None:
-                    self._tend()
+                self._tend_others()
                 for child in self._children:
                     self._look_after(child)
         finally:
             for child in self._children:
                 child.stop(stop_timeout)
+
+    def _tend_others(self) -> None:
+        if self._tend is None or time.monotonic() < self._tend_at:
+            return
+        try:
+            self._tend()
+        except Exception:
+            # A full disk keeps a broker from starting; the listener goes on meanwhile.
+            log.exception("tending_failed", again_in=self._tend_pause)
+            self._tend_at = time.monotonic() + self._tend_pause
+            self._tend_pause = min(2 * self._tend_pause, _LONGEST_PAUSE_SECONDS)
+        else:
+            self._tend_pause = _FIRST_PAUSE_SECONDS
 
     def _look_after(self, child: _Child) -> None:
         if child.process is not None:
@@ -107,11 +124,15 @@ class Supervisor:
             child.process = None
             if time.monotonic() - child.started_at > _HEALTHY_SECONDS:
                 child.pause = _FIRST_PAUSE_SECONDS
-            child.restart_at = time.monotonic() + child.pause
             log.error("child_ended", child=child.name, code=code, restart_in=child.pause)
-            child.pause = min(2 * child.pause, _LONGEST_PAUSE_SECONDS)
+            child.postpone()
         elif time.monotonic() >= child.restart_at:
-            child.start()
+            try:
+                child.start()
+            except OSError:
+                # No memory for another process: the others go on, and this one tries again.
+                log.exception("child_not_started", child=child.name, again_in=child.pause)
+                child.postpone()
 
 
 def run_until_signal(supervisor: Supervisor) -> None:

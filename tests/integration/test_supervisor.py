@@ -56,6 +56,31 @@ def test_a_killed_child_is_started_again_and_all_stop_in_order(journal):
     assert lines(journal)[-2:] == ["first stopped", "second stopped"]
 
 
+def test_what_cannot_be_started_or_tended_stops_nothing_else(journal):
+    tended = []
+
+    def tend() -> None:
+        tended.append(time.monotonic())
+        if len(tended) < 3:
+            raise OSError(28, "No space left on device")
+
+    supervisor = Supervisor(tend)
+    supervisor.add("absent", [str(journal.with_name("absent"))], os.environ)
+    supervisor.add("there", child(journal, "there"), os.environ)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    wait_until("the child", lambda: lines(journal), 20)
+    program = journal.with_name("absent")
+    program.write_text(f"#!/bin/sh\necho absent is there >> {journal}; sleep 60\n")
+    program.chmod(0o700)
+    wait_until("the one that was absent", lambda: "absent is there" in lines(journal), 30)
+    wait_until("tending again", lambda: len(tended) > 5, 20)
+    assert tended[1] - tended[0] >= 0.5
+    supervisor.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_children_end_with_a_killed_supervisor(journal):
     program = (
         "import os, sys; from worker.supervisor import Supervisor; s = Supervisor();"
