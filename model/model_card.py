@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.data.dataset import Split
+from model.data.shortcut import find_shortcut
 from model.evaluation.decision import SENSITIVITY_TARGET
 from model.evaluation.evaluation import OVERALL, TITLES, Level, Name
 from model.evaluation.metrics import sensitivity, specificity
@@ -34,10 +35,10 @@ outlines lesions. What it says is unverified and for review by a radiologist; it
 device and must not decide on anybody's care.
 
 ## Network
-The multitask network of Amyar, Modzelewski and Ruan (medRxiv 2020.04.16.20064709): one encoder,
-two U-Net decoders (reconstruction, segmentation), one classifier. {filters} filters at the first
-level (the paper: 64), input {size} x {size}, normalisation: {normalisation} (the paper: none).
-Tasks: {tasks}. SHA-256 of the weights: `{sha256}`.
+The multitask network of Amyar, Modzelewski and Ruan (medRxiv 2020.04.16.20064709): one encoder
+and a branch for each task. {filters} filters at the first level (the paper: 64), input {size} x
+{size}, normalisation: {normalisation} (the paper: none). Tasks: {tasks}. SHA-256 of the weights:
+`{sha256}`.
 {precision}
 
 ## Data
@@ -86,11 +87,11 @@ Neither the share of infected slices nor what lies between them is known of real
 operating point may lie elsewhere for them: set your own on your own data.
 
 ## Limits
-- Trained on {training} images from few sources, most of which hold one class only; a class that is
-  tied to a source invites a shortcut, so read the figures per source.
-- Figures cut from papers are not CT series: windows, crops and marks differ; {hounsfield} of the
-  training images came in Hounsfield units.
-- The non-COVID images hold other disease; it was not trained to tell COVID-19 from a given one.
+- Trained on {training} images of {source_count} sources. {shortcut}
+- {hounsfield} of the training images came in Hounsfield units; the others are figures, whose
+  windows, crops and marks are not those of CT series.
+- What else a patient has is not known for every image: it was not trained to tell COVID-19 from a
+  given other disease.
 - Lesions were drawn on {masks} images only; a non-COVID image with other opacities has no mask.
 - A wholly consolidated lobe may be missed, since the lung field stops at dense tissue.
 """
@@ -185,6 +186,8 @@ def write_card(facts: CardFacts) -> str:
             {f"{each:.0%}": f"{auc:.3f}" for each, auc in decision.pooling_aucs.items()}
         ),
         training=len(training),
+        source_count=len({sample.source for sample in training}),
+        shortcut=_shortcut_note(samples),
         hounsfield=sum(sample.hounsfield for sample in training),
         masks=sum(sample.mask is not None for sample in training),
     )
@@ -203,6 +206,27 @@ def _source_notes(samples: Sequence[Sample]) -> list[str]:
     present = {sample.source for sample in samples}
     unknown = "data of this installation"
     return [f"- {each}: {_SOURCE_NOTES.get(each, unknown)}." for each in sorted(present)]
+
+
+def _shortcut_note(samples: Sequence[Sample]) -> str:
+    """Say how far the source of an image tells its class, as `lungwatch data check` does."""
+    found = find_shortcut([(sample.source, sample.covid, sample.split) for sample in samples])
+    lines = []
+    if found.one_class_sources:
+        named = ", ".join(
+            f"{source} ({'with' if covid else 'without'} COVID-19 only)"
+            for source, covid in found.one_class_sources
+        )
+        lines.append(
+            f"Sources of one class: {named}. Such a class invites a shortcut,\n  so read the "
+            "figures per source."
+        )
+    if found.auc is not None and found.accuracy is not None:
+        lines.append(
+            "The source alone, without looking at the\n  image, tells the class of the validation "
+            f"data with accuracy {found.accuracy:.3f} and AUC {found.auc:.3f}."
+        )
+    return " ".join(lines) or "Each source holds both classes."
 
 
 def _of_series(samples: Sequence[Sample]) -> list[Sample]:

@@ -220,7 +220,7 @@ class Registry:
         Raises
         ------
         RegistryError
-            If there is none, or several of different weights; the message names damaged folders.
+            If there is none, or there are several; the message names damaged folders.
         """
         entries = self.list()
         found = [entry for entry in entries if entry.title == which]
@@ -235,9 +235,11 @@ class Registry:
             raise RegistryError(
                 f"no model {which or 'at all'} in the registry; it has {known}{damaged}"
             )
-        if len({entry.manifest.sha256 for entry in found}) > 1:
+        # Versions of equal weights differ too: calibration and thresholds are their own.
+        if len({(entry.title, entry.manifest.sha256) for entry in found}) > 1:
             folders = ", ".join(str(entry.folder) for entry in found)
-            raise RegistryError(f"{which} is ambiguous: {folders}; name it by its sha256")
+            told_apart = "sha256" if len({entry.title for entry in found}) == 1 else "name-version"
+            raise RegistryError(f"{which} is ambiguous: {folders}; name it by its {told_apart}")
         return found[0]
 
     def find(self, model: ModelVersion) -> RegistryEntry | None:

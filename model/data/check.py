@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from model.data.duplicates import find_pairs
 from model.data.manifest import Split, leaking_patients, read_manifest
 from model.data.reading import ReadPicture, patients_of, read_rows, splits_of
+from model.data.shortcut import Shortcut, find_shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,26 +78,6 @@ class Count:
     hounsfield: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shortcut:
-    """What the source alone says about the class.
-
-    Attributes
-    ----------
-    one_class_sources
-        Sources that hold one class only, with that class: what tells such a source from the
-        others tells the class as well.
-    accuracy, auc
-        Of guessing the class of the validation data from its source, by the training data's share
-        of COVID-19 in that source; None where a split lacks a class. 0.5 is an AUC without
-        shortcut.
-    """
-
-    one_class_sources: tuple[tuple[str, bool], ...]
-    accuracy: float | None
-    auc: float | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
     """What `check_manifest` found; `pictures` and `splits` are there to be drawn."""
@@ -158,7 +139,9 @@ def check_manifest(
     return Check(
         counts=_counts(pictures, patients, splits),
         findings=tuple(findings),
-        shortcut=_shortcut(pictures, splits),
+        shortcut=find_shortcut(
+            (each.row.source, each.covid, own) for each, own in zip(pictures, splits, strict=True)
+        ),
         unknown_patients=sum(not each.row.patient for each in pictures),
         pictures=tuple(pictures),
         splits=tuple(splits),
@@ -257,48 +240,3 @@ def _counts(
         )
         for key in keys
     )
-
-
-def _shortcut(pictures: Sequence[ReadPicture], splits: Sequence[Split]) -> Shortcut:
-    tables = {
-        split: Counter(
-            (each.row.source, bool(each.covid))
-            for each, own in zip(pictures, splits, strict=True)
-            if each.covid is not None and own is split
-        )
-        for split in Split
-    }
-    total = sum(tables.values(), Counter[tuple[str, bool]]())
-    sources = sorted({source for source, _ in total})
-    one_class = tuple(
-        (source, bool(total[source, True]))
-        for source in sources
-        if not (total[source, True] and total[source, False])
-    )
-    accuracy, auc = _guess(tables[Split.TRAIN], tables[Split.VALIDATION])
-    return Shortcut(one_class, accuracy, auc)
-
-
-def _guess(
-    train: Counter[tuple[str, bool]], validation: Counter[tuple[str, bool]]
-) -> tuple[float | None, float | None]:
-    """Guess the class from the source alone; return accuracy and AUC."""
-    sources = sorted({source for source, _ in validation})
-    positive = {source: validation[source, True] for source in sources}
-    negative = {source: validation[source, False] for source in sources}
-    pairs = sum(positive.values()) * sum(negative.values())
-    if not pairs or not train:
-        return None, None
-    overall = sum(count for (_, covid), count in train.items() if covid) / sum(train.values())
-
-    def score(source: str) -> float:
-        seen = train[source, True] + train[source, False]
-        return train[source, True] / seen if seen else overall
-
-    right = sum(positive[s] if score(s) >= 0.5 else negative[s] for s in sources)
-    won = sum(
-        positive[a] * negative[b] * (1.0 if score(a) > score(b) else 0.5 * (score(a) == score(b)))
-        for a in sources
-        for b in sources
-    )
-    return right / (sum(positive.values()) + sum(negative.values())), won / pairs

@@ -52,12 +52,20 @@ def write_events(row: dict[str, float], folder: Path) -> None:
     """Add one epoch to the event files; an epoch run again has the same values.
 
     They are written without TensorBoard's package, which only the reader needs.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written, on a full disk for instance.
     """
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        for name, value in row.items():
-            if name not in _NOT_DRAWN:
-                group = "loss" if name.endswith("_loss") else "validation"
-                tag = f"{group}/{name.removesuffix('_loss')}"
-                tf.summary.write(tag, tf.constant(value), step=row["epoch"], metadata=_SCALAR)
-    writer.close()
+    try:
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default():
+            for name, value in row.items():
+                if name not in _NOT_DRAWN:
+                    group = "loss" if name.endswith("_loss") else "validation"
+                    tag = f"{group}/{name.removesuffix('_loss')}"
+                    tf.summary.write(tag, tf.constant(value), step=row["epoch"], metadata=_SCALAR)
+        writer.close()
+    except tf.errors.OpError as error:
+        raise OSError(f"{folder} cannot be written: {error.message}") from error

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from model.config import (
 from model.data.dataset import Sample, Split
 from model.errors import TrainingError
 from model.training.checkpoint import load_checkpoint, save_checkpoint
+from model.training.curves import write_events
 from model.training.optimizer import build_optimizer
 from model.training.pipeline import training_batches
 from model.training.progress import describe_seconds
@@ -163,20 +165,32 @@ def test_a_crash_between_the_renames_leaves_the_one_before(tmp_path):
     assert load_checkpoint(tmp_path, [variable]) == ({"step": 1}, "")
 
 
-def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+@contextmanager
+def small_disk(folder, size):
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only a superuser can mount a small disk")
     try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
+    with small_disk(tmp_path / "disk", "256k") as disk:
         save_checkpoint(disk / "last", [np.ones(1000)], {"step": 1})
         with pytest.raises(TrainingError, match=r"No space left on device.*still valid"):
             save_checkpoint(disk / "last", [np.ones(100_000)], {"step": 2})
         assert [file.name for file in (disk / "last").iterdir()] == ["current.npz"]
         assert load_checkpoint(disk / "last", [keras.Variable(np.zeros(1000))]).state["step"] == 1
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_under_the_event_files_is_an_error_of_the_disk(tmp_path):
+    with small_disk(tmp_path / "disk", "4k") as disk:
+        (disk / "full").write_bytes(bytes(4096))
+        with pytest.raises(OSError, match="cannot be written"):
+            write_events({"epoch": 1, "auc": 0.5}, disk / "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ import sys
 import pytest
 from support.command import lungwatch
 
-from worker.cli.start import quiet_tensorflow
-
 HEAVY = (
     "tensorflow keras numpy scipy pydicom pynetdicom highdicom sqlalchemy alembic celery redis "
     "pydantic pydantic_settings structlog PIL cv2"
@@ -14,13 +12,29 @@ HEAVY = (
 COMMANDS = ("up", "node", "worker", "demo", "screen", "studies", "db", "doctor", "model", "train")
 
 
-@pytest.mark.parametrize(("given", "level"), [(None, "3"), ("0", "0")])
-def test_tensorflow_is_quiet_unless_somebody_wants_to_hear_it(monkeypatch, given, level):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", given or "")
-    if given is None:
-        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    quiet_tensorflow()
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
+def test_tensorflow_is_quiet_unless_it_fails():
+    script = "from worker.cli.start import quiet_tensorflow as q; q(); print('here')"
+    environment = {name: value for name, value in os.environ.items() if "TF_CPP" not in name}
+    done = run_python(script, environment)
+    assert (done.stdout, done.stderr) == ("here\n", "")
+    broken = "import sys; sys.modules['tensorflow'] = None; " + script
+    done = run_python(broken, environment)
+    assert "import of tensorflow halted" in done.stderr
+
+
+def test_somebody_who_set_a_level_hears_tensorflow():
+    script = (
+        "import sys; from worker.cli.start import quiet_tensorflow as q; q(); print(*sys.modules)"
+    )
+    done = run_python(script, {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"})
+    assert "tensorflow" not in done.stdout.split()
+
+
+def run_python(script, environment):
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
 
 
 def test_the_command_tree_loads_nothing_heavy():

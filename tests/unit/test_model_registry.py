@@ -76,8 +76,16 @@ def test_an_absent_version_says_which_there_are(registry):
 def test_one_name_for_two_sets_of_weights_is_ambiguous(tmp_path):
     _write(tmp_path / "a", weights=b"a")
     _write(tmp_path / "b", weights=b"b")
-    with pytest.raises(RegistryError, match="ambiguous"):
+    with pytest.raises(RegistryError, match=r"ambiguous.*by its sha256"):
         Registry([tmp_path / "b"], shipped=tmp_path / "a").get("net-1.0.0")
+
+
+def test_one_sha256_of_two_versions_is_ambiguous(tmp_path):
+    _write(tmp_path, version="1.0.0", operating_point=0.4)
+    _write(tmp_path, version="1.1.0", operating_point=0.9)
+    registry = Registry(shipped=tmp_path)
+    with pytest.raises(RegistryError, match=r"ambiguous.*by its name-version"):
+        registry.get(registry.get("net-1.0.0").manifest.sha256)
 
 
 def test_tampered_weights_are_refused(tmp_path):

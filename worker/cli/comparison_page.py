@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.comparison import Verdict
+from model.evaluation.evaluation import TITLES, Name
 from worker.cli import output
 
 if TYPE_CHECKING:
@@ -13,14 +15,17 @@ _COLUMNS = ("data", "figure", "images", "current", "candidate", "difference", "9
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print figure by figure what two versions reach, and whether the gate lets the second pass."""
+    """Print what two versions reach in each figure that the gate judges, and its verdict."""
     data = comparison.data
     title = (
         f"{comparison.candidate.title} (candidate) against {comparison.current.title} (current) on "
         f"{data.images} images of {data.manifest or 'the given samples'}"
     )
-    output.print_table(title, _COLUMNS, [_row(each) for each in comparison.differences])
+    judged = [each for each in comparison.differences if each.verdict is not Verdict.SHOWN]
+    output.print_table(title, _COLUMNS, [_row(each) for each in judged], whole=_COLUMNS[:5])
     console = output.stdout()
+    if len(judged) < len(comparison.differences):
+        console.print("Figures that the gate does not look at: --json.", markup=False)
     for note in comparison.notes:
         console.print(f"Note: {note}.", markup=False)
     if comparison.passed:
@@ -35,7 +40,7 @@ def _row(difference: Difference) -> tuple[str, ...]:
     low_high = difference.interval
     return (
         difference.source,
-        difference.name,
+        TITLES.get(Name(difference.name), difference.name),
         str(difference.count),
         _number(difference.current),
         _number(difference.candidate),

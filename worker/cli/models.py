@@ -142,6 +142,9 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     ] = False,
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
+    from worker.cli.start import quiet_tensorflow
+
+    quiet_tensorflow()
     from model.data.dataset import load_samples, manifest_digest
     from model.data.fingerprints import training_fingerprints
     from model.evaluation.calibration import CalibrationMethod

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_PIPE_WIDTH = 240
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -66,7 +67,9 @@ def print_table(
         table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
-    stdout().print(table)
+    console = stdout()
+    # A file or a pipe has no edge to fold at.
+    console.print(table, width=None if console.is_terminal else _PIPE_WIDTH)
 
 
 def harmless(text: str) -> str:

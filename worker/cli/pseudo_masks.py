@@ -23,13 +23,15 @@ def pseudo_masks(
     For the base model only: `lungwatch retrain` learns from reviewed studies and leaves such rows
     out.
     """
+    from worker.cli.start import quiet_tensorflow, start_command
+
+    quiet_tensorflow()
     from model.data.manifest import LabelOrigin, read_manifest, write_manifest
     from model.errors import DatasetError
     from model.evaluation.subject import find_subject
     from model.training.pseudo_masks import draw_pseudo_masks
     from worker.bootstrap import registry
     from worker.cli.output import progress_bar, stderr
-    from worker.cli.start import start_command
 
     subjects = [find_subject(name, lambda: registry(start_command())) for name in model]
     sizes = {subject.network.input_size for subject in subjects}
