@@ -48,9 +48,10 @@ the rest; see `model/baselines/four_class_cnn.py`.""",
 
 AFTER = {
     Table.TABLE2: """\
-The steps are few: one thread of a busy machine, minutes a row instead of an hour. The rows are
-caught while they learn, and the order may be mostly that of learning speed: a network with fewer
-tasks spends all of a short run on the one it is measured by.
+The steps are few: one thread of a busy machine, minutes a row. The rows may be caught while they
+learn, and the order may be mostly that of learning speed: a network with fewer tasks spends all of
+a short run on the one it is measured by. Shorter runs came before this one and were reported on the
+same images (`docs/results/log.md`).
 
 Rows whose intervals overlap are not told apart: one seed, one split, a dozen slices with masks and
 about a hundred figures. Where intervals do part, they say how the rows stand after so few steps,

@@ -315,7 +315,7 @@ def command(site, versions, monkeypatch, tmp_path):
     return lambda *arguments: CliRunner().invoke(models_app, list(arguments))
 
 
-_AUC = ["drawn", "auc"]
+_AUC = ["drawn", "AUC"]
 
 
 def test_the_command_prints_figure_by_figure_and_the_verdict(command):
