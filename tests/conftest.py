@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.real_data import real_data
 from support.services import PostgresqlServer, RedisServer, require, skip_or_fail
 from support.storescu import Storescu
 
@@ -17,17 +17,11 @@ from worker.embedded.valkey import EmbeddedValkey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real data: LUNGWATCH_TEST_DATA, or shared/data beside the repository."""
-    given = os.environ.get("LUNGWATCH_TEST_DATA")
-    folder = Path(given) if given else _REPOSITORY.parent / "shared" / "data"
-    if not (folder / "MANIFEST.csv").is_file():
-        skip_or_fail(f"no test data in {folder}: set LUNGWATCH_TEST_DATA to its folder")
-    return folder
+    return real_data()
 
 
 @pytest.fixture(scope="session")
