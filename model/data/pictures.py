@@ -189,8 +189,18 @@ def _figure_picture(manifest: Manifest, row: ManifestRow) -> Picture:
     if row.transposed:
         pixels = np.ascontiguousarray(pixels.T)
         lesions = None if lesions is None else np.ascontiguousarray(lesions.T)
+    _require_contrast(row, pixels)
     unit = figure_to_unit(pixels)
     return Picture(row.path, unit, _box(row, unit), lesions, hounsfield=False)
+
+
+def _require_contrast(row: ManifestRow, values: NDArray[np.generic]) -> None:
+    """Refuse an image of one grey value: an export that failed looks like that."""
+    if not np.ptp(values):
+        raise DatasetError(
+            f"{row.path}: shows nothing, every pixel is {values.flat[0]:g}; replace it or take its "
+            "row out"
+        )
 
 
 def _mask_beside(manifest: Manifest, row: ManifestRow, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -226,15 +236,16 @@ def _nifti_picture(manifest: Manifest, row: ManifestRow) -> Picture:
                 f"{row.mask}: is {_size(lesions.shape)}, but its image {row.path} is "
                 f"{_size(values.shape)}; a mask must lie on the pixels of its image"
             )
+    _require_contrast(row, values)
     hounsfield = float(values.min()) < _CERTAINLY_HOUNSFIELD
     if hounsfield:
         unit = apply_window(np.clip(np.rint(values), -32768, 32767).astype(np.int16))
-    elif values.min() >= 0 and values.max() <= 255:
+    elif values.min() >= 0 and 1 < values.max() <= 255:
         unit = figure_to_unit(np.rint(values).astype(np.uint8))
     else:
         raise DatasetError(
             f"{row.path}: values from {values.min():g} to {values.max():g} are neither Hounsfield "
-            "units nor greys of 0 to 255"
+            "units nor greys of 0 to 255; store it as one of the two"
         )
     return Picture(row.path, unit, _box(row, unit), lesions, hounsfield=hounsfield)
 

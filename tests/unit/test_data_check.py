@@ -128,10 +128,12 @@ def test_near_duplicates_of_unknown_patients_are_kept_together(tmp_path):
 def test_all_unreadable_files_are_listed(folder):
     (folder.path / "1.png").write_bytes(b"no image")
     (folder.path / "2.png").unlink()
+    folder.add("4.png", np.zeros((160, 160), np.uint8), covid=True, patient="P4", split=TRAIN)
     check = folder.check()
     assert [f.paths for f in check.findings if f.kind is Kind.UNREADABLE] == [
         ("1.png",),
         ("2.png",),
+        ("4.png",),
     ]
     assert _kinds(check).count(Kind.EMPTY_CLASS) == 2
     assert check.failed

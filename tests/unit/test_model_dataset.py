@@ -175,6 +175,21 @@ def test_nifti_lies_as_its_header_says(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (_figure(1) / np.float32(255), r"row 2: a\.nii: values from 0.* to 1.*are neither"),
+        (np.full((120, 180), -1000, np.int16), r"row 2: a\.nii: shows nothing.*-1000"),
+    ],
+)
+def test_nifti_that_holds_no_greys_is_refused_not_rounded(tmp_path, values, message):
+    values = values / values.max() if values.dtype == np.float32 else values
+    write_nifti(tmp_path / "a.nii", values.T[..., None])
+    path = _write(tmp_path, ManifestRow("a.nii", source="n"))
+    with pytest.raises(DatasetError, match=message):
+        load_samples(path, 32)
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (
@@ -190,6 +205,10 @@ def test_nifti_lies_as_its_header_says(tmp_path):
         (
             lambda folder: cv2.imwrite(str(folder / "a.png"), np.zeros((120, 180), np.uint16)),
             "16 bits",
+        ),
+        (
+            lambda folder: cv2.imwrite(str(folder / "a.png"), np.full((120, 180), 7, np.uint8)),
+            r"row 2: a\.png: shows nothing, every pixel is 7; replace it",
         ),
     ],
 )
