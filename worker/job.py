@@ -75,7 +75,7 @@ class JobConfig:
 
 
 class ScreeningJob:
-    """Runs screenings by their row's id.
+    """Runs queued screenings, one for each call.
 
     Parameters
     ----------
@@ -96,18 +96,23 @@ class ScreeningJob:
         self._janitor = ResultJanitor(database, config.results_dir)
         self._name = worker_name()
 
-    def run(self, screening_id: int) -> None:
-        """Screen if the screening is still to be done; every end is recorded in the database."""
+    def run(self, named: int) -> None:
+        """Screen what waits longest; every end is recorded in the database.
+
+        Parameters
+        ----------
+        named
+            The screening the message was sent for. A message says that there is work, the
+            database which: a screening whose worker was lost does not wait for all the messages
+            that were sent meanwhile.
+        """
         # Loading another network takes seconds, which must not come out of a lease.
         predictor = self._network()
-        with self._database.transaction() as session:
-            claim = screenings.claim(session, screening_id, self._name, self._config.lease_seconds)
-            if claim is not None:
-                screening = screenings.get(session, screening_id)
-                audit_trail.study_screened(session, screening, self._name)
+        claim = self._claim_next() or self._claim(named)
         if claim is None:
-            log.info("screening_not_claimed", screening=screening_id)
+            log.info("screening_not_claimed", screening=named)
             return
+        screening_id = claim.screening_id
         try:
             with _Heartbeat(self._database, claim, self._config):
                 self._screen(claim, predictor)
@@ -125,6 +130,27 @@ class ScreeningJob:
             self._release(claim, error, self._config.maximum_attempts)
         else:
             self._tidy(screening_id)
+
+    def _claim_next(self) -> Claim | None:
+        """Claim the screening that waits longest, None where none waits."""
+        while True:
+            with self._database.reading() as session:
+                screening_id = screenings.next_in_turn(session)
+            if screening_id is None:
+                return None
+            claim = self._claim(screening_id)
+            if claim is not None:
+                return claim
+            # Another worker was faster.
+
+    def _claim(self, screening_id: int) -> Claim | None:
+        lease = self._config.lease_seconds
+        with self._database.transaction() as session:
+            claim = screenings.claim(session, screening_id, self._name, lease)
+            if claim is not None:
+                screening = screenings.get(session, screening_id)
+                audit_trail.study_screened(session, screening, self._name)
+        return claim
 
     def _screen(self, claim: Claim, predictor: Predictor) -> None:
         with self._database.reading() as session:

@@ -287,28 +287,39 @@ def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
     may be lost. The others wait for good reason, and come next in turn: a long queue must not
     fill the broker with repetitions, however long it takes.
     """
-    moment = now(session)
-    waiting = (
-        select(Screening.id)
-        .join(Study)
-        .where(
-            Screening.state == ScreeningState.QUEUED,
-            Study.state == StudyState.QUEUED,
-            or_(Screening.not_before.is_(None), Screening.not_before <= moment),
-        )
-        .order_by(Screening.id)
-    )
+    waiting = _waiting(session)
     never = waiting.where(Screening.published_at.is_(None)).limit(_PUBLISHED_AT_ONCE)
     next_ones = waiting.limit(_NEXT_IN_QUEUE).subquery()
     perhaps_lost = (
         select(Screening.id)
         .where(
             Screening.id.in_(select(next_ones.c.id)),
-            Screening.published_at < moment - timedelta(seconds=republish_seconds),
+            Screening.published_at < now(session) - timedelta(seconds=republish_seconds),
         )
         .order_by(Screening.id)
     )
     return [*session.scalars(never), *session.scalars(perhaps_lost)]
+
+
+def next_in_turn(session: Session) -> int | None:
+    """Tell which queued screening waits longest, None where none waits.
+
+    One whose worker was lost has kept its place: it does not queue up again behind the others.
+    """
+    return session.scalar(_waiting(session).limit(1))
+
+
+def _waiting(session: Session) -> Select[int]:
+    return (
+        select(Screening.id)
+        .join(Study)
+        .where(
+            Screening.state == ScreeningState.QUEUED,
+            Study.state == StudyState.QUEUED,
+            or_(Screening.not_before.is_(None), Screening.not_before <= now(session)),
+        )
+        .order_by(Screening.id)
+    )
 
 
 def mark_published(session: Session, screening_id: int) -> None:
