@@ -131,6 +131,17 @@ class StudyHistories(RuleBasedStateMachine):
         self.site.let_pauses_end()
         self.site.deliver(mood, crash)
 
+    @rule(number=which, lost=seldom, crash=killed_within(4))
+    def the_pacs_tells_what_it_keeps(self, number: int, crash: int | None, *, lost: bool) -> None:
+        if lost:
+            self.site.lose_in_pacs(number)
+        self.site.let_pauses_end()
+        self.site.ask_for_promises(crash)
+
+    @rule(crash=killed_within(6))
+    def time_is_over(self, crash: int | None) -> None:
+        self.site.clean(crash)
+
     @rule(number=which, rescreen=st.booleans())
     def a_person_requeues(self, number: int, *, rescreen: bool) -> None:
         self.site.requeue(number, rescreen=rescreen)
@@ -175,7 +186,7 @@ def test_any_history_keeps_every_promise(tmp_path: Path, monkeypatch: pytest.Mon
     run_state_machine_as_test(
         StudyHistories,
         settings=settings(
-            max_examples=_EXAMPLES or 15,
+            max_examples=_EXAMPLES or 12,
             stateful_step_count=40,
             derandomize=not _EXAMPLES,
             database=None,

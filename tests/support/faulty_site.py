@@ -26,7 +26,8 @@ from worker.db.tables import Circuit, Delivery, Screening, Study
 from worker.errors import TransitionError
 from worker.intake import Intake
 from worker.job import ScreeningJob
-from worker.lifecycle import DeliveryState, ScreeningState
+from worker.lifecycle import CommitmentState, DeliveryState, ScreeningState
+from worker.retention import Retention, RetentionPolicy
 from worker.settings import load_settings
 from worker.sweeper import Sweeper
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 DESTINATION = "PACS"
 _ROUNDS = 30
+# What may be removed at all is removed at the next round.
+_AT_ONCE = RetentionPolicy(
+    delivered_days=1e-12, reviewed_days=1e-12, refused_days=1e-12, free_bytes=0
+)
 MODEL = ModelVersion("state-machine", "1", "5" * 64)
 _ERRORS: dict[str, BaseException] = {
     "no_lung": NoLungError("no lung in it"),
@@ -150,6 +155,7 @@ class Site:
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
         self.disk_errors: set[int] = set()
+        self.lost_in_pacs: set[str] = set()
         self.start_node()
 
     def close(self) -> None:
@@ -171,6 +177,10 @@ class Site:
             republish_seconds=0,
         )
         self._deliverer = dispatch.deliverer(self.settings, self.database)
+        self._committer = dispatch.committer(self.settings, self.database)
+        self._retention = Retention(
+            self.database, self.spool.root, self.settings.results_dir, _AT_ONCE
+        )
         self._deliverer.take_over()
 
     def receive(self, drawn: Drawn) -> None:
@@ -208,6 +218,33 @@ class Site:
         ):
             return sum(round_() for _, round_ in self._deliverer.rounds())
         return 0
+
+    def ask_for_promises(self, steps: int | None = None) -> int:
+        """One round of asking the PACS what it keeps; return how many objects that was."""
+        with (
+            self._node_lives_for(steps),
+            patch("worker.commitment.open_peer", lambda _destination: self.pacs),
+        ):
+            return sum(round_() for _, round_ in self._committer.rounds())
+        return 0
+
+    def lose_in_pacs(self, number: int) -> None:
+        """Let the PACS lose one object that it took and has not promised to keep."""
+        with self.witness.reading() as session:
+            rows = session.query(Delivery).filter(
+                Delivery.state == DeliveryState.DELIVERED,
+                Delivery.commitment != CommitmentState.COMMITTED,
+            )
+            taken = sorted(row.sop_instance_uid for row in rows)
+        if taken:
+            uid = taken[number % len(taken)]
+            self.pacs.objects.pop(uid, None)
+            self.lost_in_pacs.add(uid)
+
+    def clean(self, steps: int | None = None) -> None:
+        """One round of retention, of everything whose time is over."""
+        with self._node_lives_for(steps):
+            self._retention.run_once()
 
     @contextmanager
     def _node_lives_for(self, steps: int | None) -> Iterator[None]:
@@ -271,6 +308,7 @@ class Site:
                 .values(next_attempt_at=moment)
             )
             session.execute(update(Circuit).values(probe_at=moment))
+            session.execute(update(Delivery).values(commitment_due_at=moment))
 
     def heal(self) -> None:
         """Let everything go well until nothing is left to do."""
@@ -284,6 +322,7 @@ class Site:
                 self.finish_worker(0, "result")
             while self.deliver("stores"):
                 busy += 1
+            busy += self.ask_for_promises()
             if not busy:
                 return
         raise AssertionError(f"still at work after {_ROUNDS} rounds in which all went well")

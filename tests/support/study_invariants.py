@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from support.faulty_site import DESTINATION, MODEL
 
 from worker.db import screenings
-from worker.db.tables import Delivery, Instance, Screening, Study
+from worker.db.tables import Delivery, Event, Instance, Screening, Study
 from worker.job import _PATIENCE
-from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+from worker.lifecycle import (
+    CommitmentState,
+    DeliveryState,
+    ScreeningState,
+    StudyEvent,
+    StudyState,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -33,8 +40,15 @@ def check(site: Site) -> None:
         check_acknowledged(site, session)
         for study in session.query(Study):
             check_study(study)
+        claimed = Counter(
+            screening_id
+            for (screening_id,) in session.query(Event.screening_id).filter_by(
+                event=StudyEvent.CLAIMED.value
+            )
+        )
         for screening in session.query(Screening):
             check_screening(site, screening)
+            assert screening.attempts == claimed[screening.id], "an attempt was not counted"
         for delivery in session.query(Delivery):
             check_delivery(site, delivery)
         check_pacs(site)
@@ -46,6 +60,8 @@ def check_acknowledged(site: Site, session: Session) -> None:
     rows = {row.path.rpartition("/")[2]: row for row in session.query(Instance)}
     for name, dataset in site.acknowledged.items():
         row = rows.get(name)
+        if row is not None and row.cleaned_at is not None:
+            continue
         assert row is not None or name in waiting, f"{name} is lost"
         filed = site.spool.root / row.path if row is not None else None
         path = filed if filed is not None and filed.is_file() else waiting.get(name)
@@ -61,6 +77,9 @@ def check_study(study: Study) -> None:
     assert len(in_force) <= 1, f"study {study.id} has two results in force"
     current = screenings.current(study)
     assert not in_force or in_force[0] is current, f"study {study.id}: an old result is in force"
+    if study.state in (StudyState.QUEUED, StudyState.SCREENING):
+        given_up = [each.id for each in study.instances if each.cleaned_at is not None]
+        assert not given_up, f"study {study.id} is to be screened without instances {given_up}"
     if study.state is StudyState.RECEIVING:
         assert study.assemble_at is not None, f"study {study.id} waits for ever"
     expected = _SCREENING_OF.get(study.state)
@@ -97,7 +116,7 @@ def check_screening(site: Site, screening: Screening) -> None:
         assert screening.result, f"screening {screening.id} has no result"
         assert screening.model_version.sha256 == MODEL.sha256
         assert len(screening.findings) == len(screening.result["lesions"])
-        for entry in screening.result["objects"]:
+        for entry in screening.result["objects"] if screening.cleaned_at is None else ():
             content = (site.settings.results_dir / entry["path"]).read_bytes()
             assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         outbox = {(d.kind, d.destination) for d in screening.deliveries}
@@ -105,8 +124,14 @@ def check_screening(site: Site, screening: Screening) -> None:
 
 
 def check_delivery(site: Site, delivery: Delivery) -> None:
-    """What counts as delivered is in the PACS, to the byte."""
-    if delivery.state is DeliveryState.DELIVERED:
+    """What counts as delivered is in the PACS to the byte; what is cleaned here is promised."""
+    lost = delivery.sop_instance_uid in site.lost_in_pacs
+    in_force = delivery.screening.state is ScreeningState.SUCCEEDED
+    if in_force and delivery.screening.cleaned_at is not None:
+        assert delivery.state in (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
+        assert delivery.commitment is CommitmentState.COMMITTED, f"{delivery.id} is not promised"
+        lost = False
+    if delivery.state is DeliveryState.DELIVERED and not lost:
         content = site.pacs.objects.get(delivery.sop_instance_uid)
         assert content is not None, f"delivery {delivery.id} never arrived"
         assert hashlib.sha256(content).hexdigest() == delivery.sha256
