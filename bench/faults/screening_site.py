@@ -16,16 +16,16 @@ from sqlalchemy import func, select
 from support.small_ct import write_small_ct
 
 from bench.faults.kill_points import Plans
-from bench.faults.load import SUCCESS, send_with_pynetdicom
+from bench.faults.load import acknowledged, send_with_pynetdicom
 from bench.faults.nursery import read_journal
 from bench.faults.results import REPOSITORY
 from model.volume import CtVolume
 from worker.db import schema
 from worker.db.engine import Database
-from worker.db.tables import Delivery, Screening, Study
+from worker.db.tables import Delivery, Event, Screening, Study
 from worker.embedded.process import ServiceProcess, free_ports
 from worker.embedded.valkey import EmbeddedValkey
-from worker.lifecycle import AT_REST, ScreeningState, StudyState
+from worker.lifecycle import AT_REST, ScreeningState, StudyEvent, StudyState
 from worker.settings import PREFIX, load_settings
 
 if TYPE_CHECKING:
@@ -100,10 +100,17 @@ class ScreeningSite:
         self._stack.close()
 
     def send(self, files: list[Path]) -> None:
-        """Send a study; each instance has to be answered with success."""
-        answers = send_with_pynetdicom(files, self.port)
-        if list(answers.values()) != [SUCCESS] * len(files):
-            raise RuntimeError(f"{len(answers)} of {len(files)} instances were answered")
+        """Send a study, and what was not acknowledged again, as a PACS does."""
+        left = files
+
+        def sent() -> bool:
+            nonlocal left
+            acked = acknowledged(send_with_pynetdicom(left, self.port))
+            left = [path for path in left if path not in acked]
+            return not left
+
+        if not wait_until(sent, _START_SECONDS):
+            raise RuntimeError(f"{len(left)} of {len(files)} instances were never acknowledged")
 
     def children(self, role: str = "") -> list[ChildEvent]:
         """Tell what became of the children of a role; of all, where none is given."""
@@ -138,10 +145,23 @@ class ScreeningSite:
         }
 
     def completed_at(self, study_uid: str) -> float:
-        """Tell when a study last changed its state, in seconds since the epoch."""
+        """Tell when a study was completed, in seconds since the epoch."""
+        return self._events(study_uid, StudyEvent.DELIVERED)[-1]
+
+    def in_work_again_at(self, study_uid: str, after: float) -> float:
+        """Tell when a study was taken up after a moment, or where it was not, completed."""
+        claims = self._events(study_uid, StudyEvent.CLAIMED)
+        return next((at for at in claims if at > after), self.completed_at(study_uid))
+
+    def _events(self, study_uid: str, event: StudyEvent) -> list[float]:
+        query = (
+            select(Event.at)
+            .join(Study, Event.study_id == Study.id)
+            .where(Study.study_instance_uid == study_uid, Event.event == event.value)
+            .order_by(Event.id)
+        )
         with self.database.reading() as session:
-            query = select(Study.updated_at).where(Study.study_instance_uid == study_uid)
-            return session.scalars(query).one().timestamp()
+            return [at.timestamp() for at in session.scalars(query)]
 
     def delivery_tries(self) -> int:
         """Count how often an object was sent, as the outbox has it."""
