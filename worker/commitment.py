@@ -6,6 +6,7 @@ Only what every destination keeps may be cleaned here (`worker.retention`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dicom_node.config import CommitmentMethod, DimseDestination
 from dicom_node.errors import PeerError
 from dicom_node.peers import open_peer
 from worker.db import commitments
+from worker.db.engine import now
 from worker.delivery import reference_to
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NOT_FOUND = "it does not find the object"
-# A PACS may show an object some time after it took it: it is looked for so often before it is
-# sent again.
-_LOOKS = 4
 # One that never reports is asked again once a day in the end.
 _LONGEST_WAIT_SECONDS = 86400.0
 
@@ -43,7 +42,7 @@ class _Asked:
 
     delivery_id: int
     attempts: int
-    failures: int
+    may_appear: bool
     reference: StoredReference
 
 
@@ -61,7 +60,8 @@ class Committer:
     policy
         When to ask again.
     report_seconds
-        How long a report of a destination that took the request is waited for.
+        How long a report of a destination that took the request is waited for; and how long after
+        it was delivered an object may be missing from the answers to queries.
     """
 
     def __init__(
@@ -100,8 +100,14 @@ class Committer:
         transaction_uid = str(generate_uid(prefix=None))
         with self._database.transaction() as session:
             due = commitments.take_due(session, destination.name, self._policy.lease_seconds)
+            since = now(session) - timedelta(seconds=self._report_seconds)
             asked = [
-                _Asked(d.id, d.commitment_attempts, d.commitment_failures, reference_to(d))
+                _Asked(
+                    d.id,
+                    d.commitment_attempts,
+                    d.delivered_at is not None and d.delivered_at > since,
+                    reference_to(d),
+                )
                 for d in due
             ]
             if asked and destination.commitment is CommitmentMethod.STORAGE_COMMITMENT:
@@ -130,7 +136,7 @@ class Committer:
             if there:
                 with self._database.transaction() as session:
                     commitments.commit(session, destination.name, each.reference.sop_instance_uid)
-            elif each.attempts < _LOOKS * (each.failures + 1):
+            elif each.may_appear:
                 self._ask_again([each], NOT_FOUND)
             else:
                 self._send_again(destination.name, each.reference.sop_instance_uid, NOT_FOUND)

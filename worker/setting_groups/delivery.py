@@ -50,6 +50,7 @@ class DeliverySettings(BaseModel):
         gt=0,
         description=(
             "Time to wait for the report on a storage commitment request; without one it is made "
-            "again, with a wait that doubles up to a day."
+            "again, with a wait that doubles up to a day. With commitment=query, the time after "
+            "which a delivered result that is not found is sent again."
         ),
     )
