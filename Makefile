@@ -4,7 +4,7 @@
 #   make test               everything the tests need, then the tests [PYTEST_ARGS="-k seg"]
 #   make lint types layers  style, static types, import contracts
 #   make faults [SHORT=1]   inject every fault, write docs/reliability.md [ONLY="power_cut ..."]
-#   make bench              measure start-up, receiving, the network on whole series, killed training
+#   make bench              measure start-up, receiving, decoding, the network on whole series, killed training
 #   make docs               write the generated pages of docs/ again
 #   make lock               resolve the dependencies of pyproject.toml again
 #   make clean              remove what the targets above made, but the environment
@@ -55,6 +55,7 @@ layers: $(DEVELOPMENT)
 bench: $(DEVELOPMENT)
 	$(PYTHON) bench/startup.py
 	$(PYTHON) bench/receive.py "$(DATA)/series/lidc-idri-0001"
+	$(PYTHON) bench/decoding.py "$(DATA)/series/covidctmd-P001"
 	$(PYTHON) bench/series_check.py "$(DATA)" docs/results/series.md
 	PYTHONPATH=. $(PYTHON) bench/training_resume.py --out docs/results/resume.md
 	PYTHONPATH=. $(PYTHON) bench/full_scale.py
