@@ -86,8 +86,8 @@ class Nursery:
                 else (None, os.WEXITSTATUS(status))
             )
             self._note(ChildEvent(time.time(), name, pid, number, code))
+            time.sleep(_PAUSE_SECONDS)
             if not self._stopping:
-                time.sleep(_PAUSE_SECONDS)
                 self._fork(name)
 
     def _stop(self, *_: object) -> None:
