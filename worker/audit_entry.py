@@ -15,6 +15,7 @@ class AuditAction(StrEnum):
 
     APPLICATION_STARTED = "application_started"
     APPLICATION_STOPPED = "application_stopped"
+    CALLER_ADMITTED = "caller_admitted"
     ASSOCIATION_REJECTED = "association_rejected"
     STUDY_RECEIVED = "study_received"
     STUDY_SCREENED = "study_screened"

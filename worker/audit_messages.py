@@ -41,6 +41,7 @@ _DELETED = ("110105", "DICOM Study Deleted")
 _EXPORT = ("110106", "Export")
 _LOG_USED = ("110101", "Audit Log Used")
 _ALERT = ("110113", "Security Alert")
+_AUTHENTICATION = ("110114", "User Authentication")
 _NODE_AUTHENTICATION = ("110126", "Node Authentication")
 _SOFTWARE_CONFIGURATION = ("110131", "Software Configuration")
 _RESTRICTED_FUNCTION = ("110132", "Use of Restricted Function")
@@ -60,6 +61,7 @@ class _Kind:
 _KINDS = {
     AuditAction.APPLICATION_STARTED: _Kind(_ACTIVITY, "E", ("110120", "Application Start")),
     AuditAction.APPLICATION_STOPPED: _Kind(_ACTIVITY, "E", ("110121", "Application Stop")),
+    AuditAction.CALLER_ADMITTED: _Kind(_AUTHENTICATION, "E", ("110122", "Login")),
     AuditAction.ASSOCIATION_REJECTED: _Kind(_ALERT, "E", _NODE_AUTHENTICATION),
     AuditAction.STUDY_RECEIVED: _Kind(_TRANSFERRED, "C"),
     AuditAction.STUDY_SCREENED: _Kind(_ACCESSED, "R"),
@@ -151,9 +153,9 @@ def _participants(message: Element, line: AuditEvent, kind: _Kind, source: Audit
     elif kind.event in (_TRANSFERRED, _EXPORT):
         roles = (_SOURCE,)
     _participant(message, line.actor, line.actor_kind, line.source, roles, requestor=True)
-    if line.action is AuditAction.STUDY_RECEIVED:
-        application = ActorKind.APPLICATION
-        _participant(message, source.ae_title, application, source.host, (_DESTINATION,))
+    if line.action in (AuditAction.STUDY_RECEIVED, AuditAction.CALLER_ADMITTED):
+        ends = (_DESTINATION,) if kind.event is _TRANSFERRED else ()
+        _participant(message, source.ae_title, ActorKind.APPLICATION, source.host, ends)
     elif line.action is AuditAction.RESULT_SENT:
         destination = str(line.detail.get("destination", ""))
         _participant(message, destination, ActorKind.APPLICATION, "", (_DESTINATION,))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from dicom_node.receiving.admissions import AdmissionNote
     from dicom_node.receiving.refusals import RefusalNote
     from worker.db.engine import Database
     from worker.db.tables import Screening, Study
@@ -105,6 +106,17 @@ def stopped(database: Database, name: str) -> None:
 def _application(database: Database, action: AuditAction, name: str) -> None:
     with database.transaction() as session:
         audit.record(session, AuditEntry(action, process(name), detail={"account": _account()}))
+
+
+def admitted(session: Session, note: AdmissionNote) -> None:
+    """Record that a caller was let in."""
+    detail = {
+        "associations": note.associations,
+        "certificate": note.certificate,
+        "noted_at": note.time.isoformat(),
+    }
+    actor = Actor(ActorKind.APPLICATION, note.calling_ae_title, note.peer_address)
+    audit.record(session, AuditEntry(AuditAction.CALLER_ADMITTED, actor, detail=detail))
 
 
 def turned_away(session: Session, note: RefusalNote) -> None:

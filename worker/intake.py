@@ -82,10 +82,10 @@ class Intake:
         Returns
         -------
         int
-            Number of instances and refusal notes recorded.
+            Number of instances and notes recorded.
         """
         self._caught_up = False
-        count = self._take_inbox() + self._take_refusals()
+        count = self._take_inbox() + self._take_refusals() + self._take_admissions()
         self._caught_up = True
         return count
 
@@ -111,6 +111,15 @@ class Intake:
                 events.record(session, events.REFUSED_AT_ASSOCIATION, **_as_json(note))
                 audit_trail.turned_away(session, note)
             self._spool.drop_refusal(path)
+            count += 1
+        return count
+
+    def _take_admissions(self) -> int:
+        count = 0
+        for path, note in self._spool.admissions.read():
+            with self._database.transaction() as session:
+                audit_trail.admitted(session, note)
+            path.unlink(missing_ok=True)
             count += 1
         return count
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dicom_node.config import ListenerConfig
     from dicom_node.receiving.places import Place, Places
     from dicom_node.receiving.spool import Spool
+    from dicom_node.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,7 @@ class Gate:
 
     def judge(self, request: AssociationRequest, place: Place) -> bytes | None:
         """Judge a caller; the answer is the PDU that rejects it, None where it may come in."""
-        connection = place.connection
-        shown = peer_certificate(connection) if isinstance(connection, ssl.SSLSocket) else None
+        shown = _certificate(place)
         admission = admit(
             self._senders, request.calling_ae_title, parse_address(place.address), shown
         )
@@ -86,9 +86,19 @@ class Gate:
         """Give a caller that may come in its association, or the PDU that puts it off."""
         limit = places.associate(place)
         if limit is None:
+            self._note_admission(request, place)
             return None
         self.note(request, place.address, EdgeReason.TOO_MANY_ASSOCIATIONS, limit)
         return rejection(*_LOCAL_LIMIT_EXCEEDED)
+
+    def _note_admission(self, request: AssociationRequest, place: Place) -> None:
+        shown = _certificate(place)
+        try:
+            self._spool.admissions.admit(
+                request.calling_ae_title, place.address, shown.fingerprint if shown else None
+            )
+        except OSError:
+            logger.exception("an admission was not noted")
 
     def note_crowd(self, address: str) -> None:
         """Note that a connection was closed since its address had too many waiting."""
@@ -144,3 +154,8 @@ class Gate:
                 address,
                 detail,
             )
+
+
+def _certificate(place: Place) -> Certificate | None:
+    connection = place.connection
+    return peer_certificate(connection) if isinstance(connection, ssl.SSLSocket) else None

@@ -21,6 +21,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import SpoolError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.receiving.admissions import AdmissionNotes
 from dicom_node.receiving.refusals import RefusalNote, RefusalNotes
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ class Spool:
 
     ``incoming/`` holds files being written, ``inbox/`` those received and not yet recorded,
     ``studies/<hash of study UID>/`` the recorded ones, ``quarantine/`` those nobody could read,
-    ``refusals/`` notes of what was turned away. An instance is named by the hash of its SOP
-    Instance UID and the digest of its content, so that an exact duplicate meets its own name
-    and two objects under one UID live side by side until the intake has judged them.
+    ``refusals/`` notes of what was turned away, ``admissions/`` of who was let in. An instance is
+    named by the hash of its SOP Instance UID and the digest of its content, so that an exact
+    duplicate meets its own name and two objects under one UID live side by side until the intake
+    has judged them.
 
     Several processes may use one spool at once. It must lie on one file system.
 
@@ -82,6 +84,7 @@ class Spool:
         self._quarantine = root / "quarantine"
         self._refusals = root / "refusals"
         self._notes = RefusalNotes(self._refusals)
+        self.admissions = AdmissionNotes(root / "admissions")
 
     def prepare(self) -> int:
         """Make the folders and remove what a killed listener left half-written.
@@ -96,7 +99,10 @@ class Spool:
         SpoolError
             If the folders cannot be made or written.
         """
-        folders = (self._incoming, self._inbox, self._studies, self._quarantine, self._refusals)
+        folders = (
+            *(self._incoming, self._inbox, self._studies, self._quarantine, self._refusals),
+            self.admissions.folder,
+        )
         try:
             # What is in it is nobody else's business on this machine.
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -98,6 +98,21 @@ def test_behind_sudo_stands_the_person(monkeypatch):
     assert (actor.name, account) == ("uid 12345678", "uid 12345678")
 
 
+def test_a_caller_that_is_let_in_is_on_record_with_address_and_certificate(site):
+    before = len(_lines(site))
+    for _ in range(3):
+        site.spool.admissions.admit("MODALITY", "192.0.2.7", "ab" * 32)
+    site.intake.run_once()
+    (line,) = _lines(site)[before:]
+    assert (line.action, line.actor, line.source) == (
+        AuditAction.CALLER_ADMITTED,
+        "MODALITY",
+        "192.0.2.7",
+    )
+    assert line.detail["certificate"] == "ab" * 32
+    assert list(site.spool.admissions.read()) == []
+
+
 @pytest.mark.parametrize(
     ("reason", "alert"),
     [("calling_ae_not_allowed", True), ("sop_class_not_supported", False)],

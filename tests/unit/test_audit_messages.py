@@ -29,6 +29,7 @@ _OF_STUDIES = {
 def _line(action: AuditAction, **facts) -> AuditEvent:
     kind = {
         AuditAction.STUDY_RECEIVED: ActorKind.APPLICATION,
+        AuditAction.CALLER_ADMITTED: ActorKind.APPLICATION,
         AuditAction.ASSOCIATION_REJECTED: ActorKind.APPLICATION,
         AuditAction.STUDY_SCREENED: ActorKind.PROCESS,
         AuditAction.RESULT_SENT: ActorKind.PROCESS,
