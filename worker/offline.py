@@ -124,7 +124,6 @@ class FolderScreening:
                 {
                     "series_instance_uid": decision.series_instance_uid,
                     "modality": first[decision.series_instance_uid].modality,
-                    "description": first[decision.series_instance_uid].series_description,
                     "instance_count": decision.instance_count,
                     "chosen": decision.reason is None,
                     "reason": decision.reason.value if decision.reason else None,

@@ -153,7 +153,6 @@ def _series(series: Series) -> dict[str, Any]:
     return {
         "series_instance_uid": series.series_instance_uid,
         "modality": series.modality,
-        "description": series.description,
         "instance_count": series.instance_count,
         "chosen": series.chosen,
         "reason": series.reason,

@@ -197,8 +197,13 @@ def _document(session: Session, study: Study, *, patient: bool) -> dict[str, Any
     from worker.explanations import explain
     from worker.result import review_document, study_document
 
+    document = study_document(study, list(of_study(session, study)))
+    if patient:
+        described = {each.series_instance_uid: each.description for each in study.series}
+        for each in document["series"]:
+            each["description"] = described[each["series_instance_uid"]]
     return {
-        **study_document(study, list(of_study(session, study))),
+        **document,
         "reason_in_words": explain(study.reason).words,
         "remedy": explain(study.reason).remedy,
         "reviews": [review_document(review) for review in reviews.of_study(session, study)],

@@ -79,18 +79,24 @@ def print_result(document: dict[str, Any]) -> None:
 
 def print_decisions(document: dict[str, Any]) -> None:
     """Print what was decided about each series, and each file that is no usable instance."""
+    # Free text of the scanner's user: it is there with what identifies the patient.
+    described = any("description" in each for each in document["series"])
     rows = [
         (
             "screened" if each["chosen"] else explain(each["reason"]).words,
             each["modality"],
             each["instance_count"],
-            each["description"],
+            *((each["description"],) if described else ()),
             each["detail"],
             each["series_instance_uid"],
         )
         for each in document["series"]
     ]
-    columns = ("decision", "modality", "instances", "description", "detail", "Series Instance UID")
+    columns = (
+        *("decision", "modality", "instances"),
+        *(("description",) if described else ()),
+        *("detail", "Series Instance UID"),
+    )
     print_table("Series", columns, rows)
     files = [
         (each["file"], explain(each["reason"]).words, each["detail"])
