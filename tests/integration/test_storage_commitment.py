@@ -11,6 +11,9 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, build_role, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel
+from support.installation import Installation
+from support.quick_screening import QuickPredictor
+from support.small_ct import write_small_ct
 
 from dicom_node.commitment import CommitmentReport, StoredReference
 from dicom_node.config import CommitmentMethod, DimseDestination, ListenerConfig
@@ -20,7 +23,9 @@ from dicom_node.peers.commitment import request_commitment
 from dicom_node.receiving.commitment_reports import CommitmentReports
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
+from worker import dispatch
 from worker.embedded.process import free_ports
+from worker.lifecycle import CommitmentState, StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +44,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
         ae_title="LUNGWATCH",
         host="127.0.0.1",
         port=free_ports(1)[0],
-        spool_dir=tmp_path / "spool",
+        spool_dir=tmp_path / "data" / "spool",
         allowed_calling_ae_titles=frozenset({"ORTHANC", "PACS"}),
         minimum_free_bytes=0,
     )
@@ -51,7 +56,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 
 def reports(tmp_path: Path, count: int = 1) -> list[CommitmentReport]:
     """The reports that came to the listener, once there are so many."""
-    folder = CommitmentReports(tmp_path / "spool")
+    folder = CommitmentReports(tmp_path / "data" / "spool")
     deadline = time.monotonic() + 20
     while len(found := list(folder.waiting())) < count and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -107,6 +112,56 @@ def test_orthanc_commits_what_it_has_and_names_what_it_has_not(
     assert report.transaction_uid == TRANSACTION
     assert report.committed == (stored.sop_instance_uid,)
     assert report.failed == ((never_sent.sop_instance_uid, "0x0112 no such object instance"),)
+
+
+def test_a_result_is_removed_here_once_orthanc_promised_to_keep_it_and_never_before(
+    listener: Listener,
+    start_orthanc: Callable[..., ThrowAwayOrthanc],
+    tmp_path: Path,
+) -> None:
+    orthanc = start_orthanc(modalities={"lungwatch": ("LUNGWATCH", "127.0.0.1", listener.port)})
+    site = Installation(
+        tmp_path / "data",
+        destinations=(
+            f"dimse://ORTHANC@127.0.0.1:{orthanc.dicom_port}?commitment=storage_commitment"
+        ),
+        minimum_slices=3,
+        minimum_coverage_mm=1,
+        retention_days=1e-10,
+        retention_free_mb=0,
+    )
+    committer = dispatch.committer(site.settings, site.database)
+    ((_, ask),) = committer.rounds()
+    retention = dispatch.retention(site.settings, site.database)
+
+    def hear() -> None:
+        deadline = time.monotonic() + 20
+        while not committer.take_reports() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    site.receive(write_small_ct(tmp_path / "ct"))
+    site.screen(QuickPredictor())
+    site.deliver()
+    assert len(orthanc.instances()) == 3
+    assert retention.run_once() == 0, "delivered is not promised"
+
+    (report,) = orthanc.instances(modality="SR")
+    orthanc.delete(f"/instances/{report}")
+    assert ask() == 3
+    hear()
+    study = site.study()
+    assert (study.state, study.reason) == (StudyState.DELIVERING, "not_committed")
+    assert retention.run_once() == 0
+
+    time.sleep(0.01)
+    site.deliver()
+    assert ask() == 1
+    hear()
+    study = site.study()
+    assert study.state is StudyState.COMPLETED
+    assert {d.commitment for d in study.screenings[0].deliveries} == {CommitmentState.COMMITTED}
+    assert len(orthanc.instances(modality="SR")) == 1
+    assert retention.run_once() == 1
 
 
 def test_an_orthanc_that_does_not_know_us_is_named_with_the_way_out(
@@ -197,7 +252,7 @@ def send_report(port: int, report: Dataset | None, *, role: bool = True) -> int 
 
 def test_a_report_is_on_disk_when_it_is_answered(listener: Listener, tmp_path: Path) -> None:
     assert send_report(listener.port, report_of(["1.2.3"], [])) == 0x0000
-    (waiting,) = (tmp_path / "spool" / "commitments").glob("*.json")
+    (waiting,) = (tmp_path / "data" / "spool" / "commitments").glob("*.json")
     assert waiting.parent.stat().st_mode & 0o077 == 0
     assert reports(tmp_path) == [CommitmentReport(TRANSACTION, ("1.2.3",), ())]
 
@@ -206,7 +261,7 @@ def test_a_report_that_says_nothing_is_refused(listener: Listener, tmp_path: Pat
     nothing = Dataset()
     nothing.ReferencedSOPSequence = []
     assert send_report(listener.port, nothing) == 0x0115
-    assert list(CommitmentReports(tmp_path / "spool").waiting()) == []
+    assert list(CommitmentReports(tmp_path / "data" / "spool").waiting()) == []
 
 
 def test_a_spool_that_takes_no_report_answers_no_success(
@@ -219,8 +274,8 @@ def test_a_spool_that_takes_no_report_answers_no_success(
 
 
 def test_a_torn_report_is_dropped(tmp_path: Path) -> None:
-    folder = tmp_path / "spool" / "commitments"
+    folder = tmp_path / "data" / "spool" / "commitments"
     folder.mkdir(parents=True)
     (folder / "torn.json").write_text('{"transaction_uid": "1.2"')
-    assert list(CommitmentReports(tmp_path / "spool").waiting()) == []
+    assert list(CommitmentReports(tmp_path / "data" / "spool").waiting()) == []
     assert list(folder.iterdir()) == []

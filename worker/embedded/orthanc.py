@@ -198,6 +198,10 @@ class ThrowAwayOrthanc:
         """Answer of its REST API to a POST of `body` as JSON, decoded from JSON."""
         return json.loads(self._request("POST", path, json.dumps(body).encode()))
 
+    def delete(self, path: str) -> None:
+        """Delete what a path of its REST API names, for instance ``/instances/...``."""
+        self._request("DELETE", path)
+
     def _configuration(self) -> dict[str, object]:
         lua_scripts = []
         if self._lua_script is not None:
