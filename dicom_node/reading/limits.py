@@ -21,12 +21,16 @@ class ReadLimits:
     voxels
         Of one series, at two bytes each; the default takes 1 GiB. It bounds a worker's memory, and
         so has nothing to do with the size of what the listener stores.
+    seconds
+        For the pixels of one series: each of thousands of frames could take all the time that the
+        decoder allows for one.
     """
 
     rows: int = 2048
     columns: int = 2048
     frames: int = 8192
     voxels: int = 512 * 1024 * 1024
+    seconds: float = 1800.0
 
     def check(self, rows: int, columns: int, frames: int) -> None:
         """Refuse a series beyond a ceiling.

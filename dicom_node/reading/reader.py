@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -164,13 +165,15 @@ def read_ct_series(
     instances = _load(paths, series_instance_uid, lambda done: report(_HEADER_SHARE * done))
     headers = [instance.header for instance in instances]
     check_transfer_syntax(headers)
-    check_pixels(headers, limits or ReadLimits())
+    limits = limits or ReadLimits()
+    check_pixels(headers, limits)
     stack = stack_series(headers)
     volume = CtVolume(
         hounsfield=_fill(
             instances,
             stack,
             decoder or shared_decoder(),
+            limits.seconds,
             lambda done: report(_HEADER_SHARE + (1 - _HEADER_SHARE) * done),
         ),
         spacing_mm=stack.spacing_mm,
@@ -226,6 +229,7 @@ def _fill(
     instances: Sequence[_Instance],
     stack: FrameStack,
     decoder: Decoder,
+    seconds: float,
     report: Callable[[float], None],
 ) -> NDArray[np.int16]:
     """Decode every frame into its slice; frames at one position must be equal."""
@@ -234,6 +238,7 @@ def _fill(
     slice_of = {frame: k for k, frame in enumerate(stack.order)}
     repeats = {frame: k for k, frame in stack.duplicates}
     pending: list[tuple[int, NDArray[np.int16]]] = []
+    deadline = time.monotonic() + seconds
     frame = 0
     for done, instance in enumerate(instances, start=1):
         # Closed at once whatever happens: half-told frames hold the decoder.
@@ -245,6 +250,11 @@ def _fill(
                 else:
                     pending.append((repeats[frame], table[cells]))
                 frame += 1
+                if time.monotonic() > deadline:
+                    raise RefusedError(
+                        Reason.DECODER_FAILED,
+                        f"its first {frame} frames took more than {seconds:g} seconds",
+                    )
         report(done / len(instances))
     for k, hounsfield in pending:
         if not np.array_equal(volume[k], hounsfield):

@@ -316,3 +316,7 @@ def test_the_head_phantom_is_tilted_as_well(data_dir):
     with pytest.raises(RefusedError) as refused:
         read_ct_series(files)
     assert refused.value.reason is Reason.NOT_AXIAL
+
+
+def test_a_series_that_takes_too_long_is_refused(lung_dx_copy):
+    assert reason_of(lung_dx_copy, limits=ReadLimits(seconds=0.0)) is Reason.DECODER_FAILED
