@@ -113,7 +113,8 @@ def _dicomweb(parts: SplitResult) -> DicomWebDestination:
 
 
 def _options(parts: SplitResult, known: set[str]) -> dict[str, str]:
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    given = parse_qs(parts.query, keep_blank_values=True)
+    options = {name: values[-1] for name, values in given.items()}
     if unknown := set(options) - known:
         raise ValueError(
             f"{', '.join(sorted(unknown))} is no option; there is {', '.join(sorted(known))}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.config import DicomWebDestination, DimseDestination
+from dicom_node.config import CommitmentMethod, DicomWebDestination, DimseDestination
 from worker import bootstrap
 from worker.destinations import parse_destinations
 from worker.errors import SettingsError
@@ -67,6 +67,20 @@ def test_destinations_of_both_kinds():
     assert (web.username, web.password) == ("me", "s@fe")
 
 
+@pytest.mark.parametrize(
+    ("entry", "method"),
+    [
+        ("dimse://PACS@pacs:104", CommitmentMethod.QUERY),
+        ("dimse://PACS@pacs:104?commitment=storage_commitment#a", "storage_commitment"),
+        ("stow+https://web/dicom-web", CommitmentMethod.QUERY),
+        ("stow+https://web/dicom-web?commitment=none", CommitmentMethod.NONE),
+    ],
+)
+def test_how_a_destination_tells_that_it_keeps_a_result(entry, method):
+    (destination,) = parse_destinations(load_settings(destinations=entry))
+    assert destination.commitment == method
+
+
 def test_a_dicomweb_destination_with_token_and_own_authority(tmp_path):
     bundle = tmp_path / "ca.pem"
     bundle.touch()
@@ -90,6 +104,9 @@ def test_a_dicomweb_destination_with_token_and_own_authority(tmp_path):
         "stow+https://user:pa/ss@web/dicom-web",
         "stow+https://web/dicom-web?verify=no",
         "dimse://PACS@one:104,dimse://PACS@two:104",
+        "dimse://PACS@pacs:104?commitment=maybe",
+        "dimse://PACS@pacs:104?commitment",
+        "stow+https://web/dicom-web?commitment=storage_commitment",
     ],
 )
 def test_a_wrong_destination_is_named(entry):
