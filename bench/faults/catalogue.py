@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from bench.faults.scenarios import (
     disk_full,
+    input_corpus,
     listener_killed,
+    malformed_datasets,
     many_jobs,
     mutated_pdus,
     oversized_pdu,
@@ -34,5 +36,7 @@ CATALOGUE: tuple[Scenario, ...] = (
     starved_listener.SCENARIO,
     oversized_pdu.SCENARIO,
     mutated_pdus.SCENARIO,
+    malformed_datasets.SCENARIO,
+    input_corpus.SCENARIO,
     soak.SCENARIO,
 )
