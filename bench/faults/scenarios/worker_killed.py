@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import signal
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from support.services import PostgresqlServer
 
 from bench.faults.kill_points import STAGES, Plan
 from bench.faults.scenario import Outcome, Scenario
@@ -11,12 +16,13 @@ from bench.faults.screening_site import ScreeningSite, write_drawn_study, write_
 from worker.embedded.orthanc import ThrowAwayOrthanc
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 _GOLDEN = 0.618034
 _RECOVERY_SECONDS = 60.0
 _REST_SECONDS = 300.0
 _AT_ONCE = 6
+_BATCH = 5 * len(STAGES)
 # A short run does not wait for the leases that installations have.
 _FEW_TRIALS = len(STAGES)
 _QUICK = {"lease_seconds": 4, "sweep_seconds": 0.5, "republish_seconds": 4, "settle_seconds": 1}
@@ -24,17 +30,35 @@ _QUICK = {"lease_seconds": 4, "sweep_seconds": 0.5, "republish_seconds": 4, "set
 
 def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     """Screen one study for each trial, and kill whoever works on it at its planned moment."""
-    with ThrowAwayOrthanc(folder / "orthanc") as orthanc:
+    with ExitStack() as stack:
+        orthanc = stack.enter_context(ThrowAwayOrthanc(folder / "orthanc"))
+        settings: dict[str, object] = dict(_QUICK) if trials <= _FEW_TRIALS else {}
+        # Batches take turns: SQLite, as `lungwatch up` has it, and PostgreSQL.
+        if first_trial // _BATCH % 2:
+            settings["database_url"] = stack.enter_context(_postgresql())
         site = ScreeningSite(
             folder,
             ("node", "worker", "worker"),
             f"dimse://ORTHANC@127.0.0.1:{orthanc.dicom_port}",
             model_dir=folder / "models",
             model=write_tiny_model(folder / "models"),
-            **(_QUICK if trials <= _FEW_TRIALS else {}),
+            **settings,
         )
-        with site:
-            return _run(site, orthanc, first_trial, trials)
+        stack.enter_context(site)
+        return _run(site, orthanc, first_trial, trials)
+
+
+@contextmanager
+def _postgresql() -> Iterator[str]:
+    """Give the URL of an empty database."""
+    # The user postgres, as whom root has to run it, cannot enter the folder of the run.
+    with tempfile.TemporaryDirectory(prefix="lungwatch-postgresql-") as folder:
+        server = PostgresqlServer(Path(folder))
+        server.start()
+        try:
+            yield server.create_database()
+        finally:
+            server.stop()
 
 
 def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, first_trial: int, trials: int) -> Outcome:
@@ -125,6 +149,6 @@ SCENARIO = Scenario(
     ),
     trials=50 * len(STAGES),
     short_trials=len(STAGES),
-    batch=5 * len(STAGES),
+    batch=_BATCH,
     run=run,
 )
