@@ -29,6 +29,7 @@ __all__ = [
     "near_duplicate_groups",
     "require_both_classes",
     "require_labels",
+    "require_measurable",
     "sources_with_both_classes",
 ]
 
@@ -168,6 +169,37 @@ def require_labels(samples: Iterable[Sample], tasks: Collection[str]) -> None:
         raise DatasetError(
             "split train: on no sample a lesion is drawn; add rows with masks or train without the "
             "segmentation task"
+        )
+
+
+def require_measurable(samples: Iterable[Sample], tasks: Collection[str]) -> None:
+    """Check that validation samples can measure what chooses the best epoch.
+
+    Parameters
+    ----------
+    samples
+        All samples; those of the split ``validation`` are looked at.
+    tasks
+        Names of the tasks, as `model.config.Task`.
+
+    Raises
+    ------
+    DatasetError
+        If there is a classifier and no source holds both classes, over whose pairs its AUC is
+        measured, or a segmentation and no lesion is drawn for its Dice.
+    """
+    validation = [sample for sample in samples if sample.split is Split.VALIDATION]
+    if "classification" in tasks and not sources_with_both_classes(validation):
+        raise DatasetError(
+            "split validation: no source holds samples with and without COVID-19, so the AUC that "
+            "chooses the best epoch cannot be measured; add such rows or train without the "
+            "classification task"
+        )
+    drawn = any(sample.mask is not None and sample.mask.any() for sample in validation)
+    if "segmentation" in tasks and not drawn:
+        raise DatasetError(
+            "split validation: on no sample a lesion is drawn, so the Dice that chooses the best "
+            "epoch cannot be measured; add rows with masks or train without the segmentation task"
         )
 
 

@@ -44,8 +44,14 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
     -------
     dict
         ``auc`` over pairs of images of one source (so that knowing the source does not help),
-        0.5 if no source has both classes, ``dice`` as the mean over the images with a mask,
-        ``reconstruction_mse``, and ``score``: the mean of AUC and Dice as far as they exist.
+        ``dice`` as the mean over the images with a mask, ``reconstruction_mse``, and ``score``: the
+        mean of AUC and Dice as far as they exist.
+
+    Notes
+    -----
+    Samples that cannot measure a task give 0.5 and 0. A run does not begin with such samples
+    (`model.data.dataset.require_measurable`); one that an earlier version began ends as it would
+    have there.
     """
     outputs = predict_samples(network, samples)
     metrics: dict[str, float] = {}

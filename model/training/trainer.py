@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from model.data.dataset import Split, require_labels
+from model.data.dataset import Split, require_labels, require_measurable
 from model.errors import TrainingError
 from model.evaluation.validation import validate
 from model.training.checkpoint import last_good, load_checkpoint, save_checkpoint
@@ -120,6 +120,8 @@ class Trainer:
         TrainingError
             If the folder holds a run that was not resumed, a loss is not a number, or a checkpoint
             cannot be written. The last good checkpoint stays.
+        DatasetError
+            If a new run's validation samples cannot measure its tasks. Nothing is trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
@@ -135,6 +137,8 @@ class Trainer:
     def _run(self, report: Callable[[str], None]) -> None:
         self._saved_at = time.monotonic()
         if not self._begun:
+            # Only where a run begins: what an earlier version began must end as it would have.
+            require_measurable(self.validation, self.config.network.tasks)
             self.files.begin()
             self._save()
             self._begun = True

@@ -17,6 +17,7 @@ from model.data.dataset import (
     near_duplicate_groups,
     require_both_classes,
     require_labels,
+    require_measurable,
     sources_with_both_classes,
 )
 from model.data.manifest import LabelOrigin, ManifestRow, write_manifest
@@ -329,3 +330,19 @@ def test_hash_share_is_the_same_everywhere_and_even():
     assert hash_share("Patient 1") == hash_share("Patient 1")
     shares = [hash_share(f"patient {number}") for number in range(2000)]
     assert 0.17 < np.mean(np.array(shares) < 0.2) < 0.23
+
+
+def test_a_task_that_validation_cannot_measure_is_refused(manifest):
+    def held_out(*sources):
+        return [replace(each, split=Split.VALIDATION) for each in samples if each.source in sources]
+
+    samples = load_samples(manifest, 32)
+    drawn = next(sample for sample in samples if sample.mask is not None and sample.mask.any())
+    require_measurable(held_out("covid-ct", drawn.source), list(Task))
+    one_class = [each for each in held_out("covid-ct") if each.covid]
+    require_measurable(one_class, [Task.RECONSTRUCTION])
+    with pytest.raises(DatasetError, match="no source holds samples with and without COVID-19"):
+        require_measurable(one_class, [Task.CLASSIFICATION])
+    blank = replace(one_class[0], mask=np.zeros((32, 32), np.bool_))
+    with pytest.raises(DatasetError, match="validation: on no sample a lesion is drawn"):
+        require_measurable([blank], [Task.SEGMENTATION])
