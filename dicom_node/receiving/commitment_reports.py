@@ -95,7 +95,7 @@ class CommitmentReports:
         for path in sorted(self._folder.glob("*.json")):
             try:
                 report = _decode(path.read_text(encoding="utf-8"))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 logger.warning("dropped a commitment report that cannot be read: %s", path.name)
                 self.drop(path)
                 continue

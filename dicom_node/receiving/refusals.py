@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -107,14 +107,14 @@ class RefusalNotes:
     def read(self) -> Iterator[tuple[Path, RefusalNote]]:
         """Yield the waiting notes, oldest first, each with the path that :meth:`drop` takes.
 
-        A note that cannot be read, as after a power cut, is dropped.
+        A note that cannot be read, as after a power cut, is dropped; what is no file is left alone.
         """
         for path in sorted(self._folder.glob("*.json")):
             try:
                 note = _decode(path.read_text(encoding="utf-8"))
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 continue
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 logger.warning("dropped a refusal note that cannot be read: %s", path.name)
                 self.drop(path)
                 continue
@@ -153,7 +153,19 @@ class RefusalNotes:
 
 
 def _decode(text: str) -> RefusalNote:
+    """Decode a note strictly: one that the event log cannot take would hold up all the others."""
     content = json.loads(text)
-    content["time"] = datetime.fromisoformat(content["time"])
-    content["transfer_syntax_uids"] = tuple(content["transfer_syntax_uids"])
+    content["time"] = datetime.fromisoformat(content["time"]).astimezone(UTC)
+    content["transfer_syntax_uids"] = tuple(map(_word, content["transfer_syntax_uids"]))
+    for name in ("reason", "calling_ae_title", "called_ae_title", "peer_address", "detail"):
+        content[name] = _word(content[name])
+    if content["sop_class_uid"] is not None:
+        content["sop_class_uid"] = _word(content["sop_class_uid"])
     return RefusalNote(**content)
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        msg = "a refusal note holds what is no printable text"
+        raise ValueError(msg)
+    return value
