@@ -12,6 +12,7 @@ stays until that has ended, and closes the connection whatever happened.
 from __future__ import annotations
 
 import logging
+import socket
 import struct
 import threading
 import time
@@ -39,7 +40,6 @@ from dicom_node.transport import (
 )
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     from pynetdicom import AE
@@ -165,6 +165,8 @@ class GuardedServer(ThreadedAssociationServer):
         except TimeoutError:
             self._note_silence(place)
             return None
+        if not place.connection.recv(1, socket.MSG_PEEK):
+            return None  # A health check that connects and closes.
         place.silent = False
         if self._gate.tls is not None and not self._encrypt(place, self._gate.tls, deadline):
             return None
