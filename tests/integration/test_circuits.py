@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from support.study_rows import screened_study
 
 from worker.db import circuits, deliveries
@@ -11,6 +12,8 @@ from worker.db.engine import now
 from worker.db.tables import Circuit, Delivery, Event
 
 LEASE = 60
+# Where the rows and locks are those of other tests here.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 PAUSES = {1: 30.0, 2: 60.0, 3: 120.0}
 
 
@@ -31,6 +34,7 @@ def taken(session) -> list[tuple[str, str]]:
     ]
 
 
+@on_sqlite
 def test_a_destination_that_is_away_holds_up_all_that_waits_for_it_and_no_other(database):
     with database.transaction() as session:
         first = screened_study(session)
@@ -65,6 +69,7 @@ def test_a_probe_whose_sender_died_is_given_out_again_after_the_lease(database):
         assert taken(session) == [("1.2.3", "seg")]
 
 
+@on_sqlite
 def test_each_failed_probe_makes_the_pause_longer(database):
     with database.transaction() as session:
         pauses = []
@@ -75,6 +80,7 @@ def test_each_failed_probe_makes_the_pause_longer(database):
         assert pauses == [30, 60, 120]
 
 
+@on_sqlite
 def test_an_object_that_makes_it_hang_up_does_not_keep_the_others_back(database):
     with database.transaction() as session:
         poison = screened_study(session)
@@ -90,6 +96,7 @@ def test_an_object_that_makes_it_hang_up_does_not_keep_the_others_back(database)
         assert taken(session) == [("1.9", "sr")]
 
 
+@on_sqlite
 def test_an_answer_lets_everything_go(database):
     with database.transaction() as session:
         first = screened_study(session)
@@ -110,6 +117,7 @@ def test_an_answer_lets_everything_go(database):
         assert names == ["destination_away", "destination_back"]
 
 
+@on_sqlite
 def test_a_node_that_starts_probes_at_once_and_with_one_object(database):
     with database.transaction() as session:
         screened_study(session)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from worker.db.tables import Screening
 
 COMMITTED = CommitmentState.COMMITTED
+# Where the same condition was tried on both databases before.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 def delivered(session: Session, commitment: CommitmentState) -> Screening:
@@ -55,6 +57,7 @@ def test_what_every_destination_keeps_may_go(database):
         assert may_go(session) == {Why.DELIVERED, Why.PRESSED}
 
 
+@on_sqlite
 @pytest.mark.parametrize("commitment", [CommitmentState.WAITING, CommitmentState.REQUESTED])
 def test_what_is_not_yet_promised_stays(database, commitment):
     with database.transaction() as session:
@@ -73,6 +76,7 @@ def test_what_is_not_delivered_stays_whatever_its_study_says(database, state):
         assert may_go(session) == set()
 
 
+@on_sqlite
 def test_a_result_that_is_nowhere_else_stays(database):
     with database.transaction() as session:
         screening = delivered(session, COMMITTED)
@@ -82,6 +86,7 @@ def test_a_result_that_is_nowhere_else_stays(database):
         assert may_go(session) == set()
 
 
+@on_sqlite
 @pytest.mark.parametrize("state", [StudyState.RECEIVING, StudyState.QUEUED, StudyState.SCREENING])
 def test_work_stays(database, state):
     with database.transaction() as session:
@@ -118,6 +123,7 @@ def test_a_reviewed_study_is_kept_for_learning_even_where_the_disk_is_full(datab
         assert not retention.due(session, Why.REVIEWED, now(session) - timedelta(days=1), 10)
 
 
+@on_sqlite
 def test_a_study_that_became_work_again_is_not_marked(database):
     with database.transaction() as session:
         screening = delivered(session, COMMITTED)
