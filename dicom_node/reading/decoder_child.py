@@ -28,8 +28,9 @@ def main() -> None:
     """Serve orders until the parent closes the pipe."""
     memory_bytes, seconds, replies = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    # A dump would hold images of patients.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A dump would hold images of patients, and nothing is to be written but replies.
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     send(replies, Kind.READY)
     for line in sys.stdin.buffer:

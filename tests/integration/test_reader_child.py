@@ -165,14 +165,19 @@ def test_a_child_that_cannot_start_is_no_fault_of_the_instance(files, monkeypatc
         Decoder().read_header(files[0])
 
 
-def test_the_child_inherits_no_secrets(monkeypatch):
+def test_the_child_inherits_no_secrets_and_writes_no_file(monkeypatch):
     monkeypatch.setenv("LUNGWATCH_DATABASE_URL", "postgresql://user:secret@host/lungwatch")
     child = DecoderProcess(DecoderLimits())
     try:
         environment = Path(f"/proc/{child.pid}/environ").read_bytes()
+        limits = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
     finally:
         child.end()
     assert b"secret" not in environment
+    assert [line.split()[3:5] for line in limits if line.startswith("Max file size")] == [
+        ["0", "0"]
+    ]
+    assert [line.split()[3:4] for line in limits if "address space" in line] == [[str(1 << 30)]]
     assert not Path(f"/proc/{child.pid}").exists()
 
 
