@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ STORAGE_COMMITMENT_INSTANCE = UID("1.2.840.10008.1.20.1.1")
 REQUEST_ACTION = 1
 LARGEST_REPORT_BYTES = 1 << 20
 
+_UID = re.compile(r"[0-9.]{1,64}")
 _FAILURE_REASONS = {
     0x0110: "processing failure",
     0x0112: "no such object instance",
@@ -80,11 +82,11 @@ def read_report(information: Dataset) -> CommitmentReport:
     Raises
     ------
     CommitmentReportError
-        If it names no transaction or an object without its UID.
+        If it names no transaction or an object without its UID, or what is no UID.
     """
     try:
         return CommitmentReport(
-            str(information.TransactionUID),
+            _checked(information.TransactionUID),
             tuple(_uid(item) for item in information.get("ReferencedSOPSequence") or ()),
             tuple(
                 (_uid(item), failure_words(int(item.get("FailureReason", 0x0110))))
@@ -108,4 +110,11 @@ def _reference(each: StoredReference) -> Dataset:
 
 
 def _uid(item: Dataset) -> str:
-    return str(item.ReferencedSOPInstanceUID)
+    return _checked(item.ReferencedSOPInstanceUID)
+
+
+def _checked(uid: object) -> str:
+    """Take only what may be one of our UIDs: nothing else a peer wrote goes any further."""
+    if not _UID.fullmatch(str(uid)):
+        raise ValueError("no UID")
+    return str(uid)

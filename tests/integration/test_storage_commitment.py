@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pynetdicom import AE, build_role, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel
@@ -15,9 +15,9 @@ from support.installation import Installation
 from support.quick_screening import QuickPredictor
 from support.small_ct import write_small_ct
 
-from dicom_node.commitment import CommitmentReport, StoredReference
+from dicom_node.commitment import CommitmentReport, StoredReference, read_report
 from dicom_node.config import CommitmentMethod, DimseDestination, ListenerConfig
-from dicom_node.errors import PeerNotReadyError, PeerUnavailableError
+from dicom_node.errors import CommitmentReportError, PeerNotReadyError, PeerUnavailableError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.peers.commitment import request_commitment
 from dicom_node.receiving.commitment_reports import CommitmentReports
@@ -271,6 +271,15 @@ def test_a_spool_that_takes_no_report_answers_no_success(
     assert send_report(listener.port, report_of(["1.2.3"], [])) == 0x0000
     assert send_report(listener.port, report_of(["1.2.4"], [])) == 0x0110
     assert len(reports(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("uid", ["", "1.2\0", "'; --", "1" * 65, ["1.2", "1.3"]])
+def test_what_is_no_uid_goes_no_further(uid: object) -> None:
+    report = report_of(["1.2.3"], [])
+    with config.disable_value_validation():
+        report.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = uid
+        with pytest.raises(CommitmentReportError):
+            read_report(report)
 
 
 def test_a_torn_report_is_dropped(tmp_path: Path) -> None:
