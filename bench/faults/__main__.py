@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run what was asked for and tell whether all of it passed, as an exit code."""
     options = parse_arguments()
+    # As for Ctrl-C: whatever a scenario started is stopped before this process ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     chosen = [s for s in CATALOGUE if not options.only or s.name in options.only]
     passed = [run_scenario(scenario, options) for scenario in chosen]
     if options.results == RESULTS:

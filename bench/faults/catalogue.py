@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.faults.scenarios import (
+    broker_away,
+    database_away,
     disk_full,
     input_corpus,
     listener_killed,
@@ -32,6 +34,8 @@ CATALOGUE: tuple[Scenario, ...] = (
     many_jobs.SCENARIO,
     poison_study.SCENARIO,
     pacs_away.SCENARIO,
+    broker_away.SCENARIO,
+    database_away.SCENARIO,
     disk_full.SCENARIO,
     starved_listener.SCENARIO,
     oversized_pdu.SCENARIO,

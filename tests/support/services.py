@@ -58,6 +58,10 @@ class RedisServer:
         arguments = ["" if part == "''" else part for part in options.split()]
         self._service.start([require("redis-server"), *arguments], self._answers)
 
+    @property
+    def pid(self) -> int:
+        return self._service.pid
+
     def stop(self) -> None:
         self._service.stop()
 

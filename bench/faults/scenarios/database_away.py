@@ -1,0 +1,113 @@
+"""The database is stopped, or locked by another process, while studies come in and are screened."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import make_url
+from support.services import PostgresqlServer
+
+from bench.faults.absence import QUICK, withstand
+from bench.faults.counting_pacs import CountingPacs
+from bench.faults.scenario import Scenario
+from bench.faults.screening_site import ScreeningSite, write_tiny_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from bench.faults.scenario import Outcome
+
+    Away = Callable[[float], AbstractContextManager[object]]
+
+_AWAY_SECONDS, _SHORTLY_SECONDS = 60.0, 5.0
+_RECOVERY_SECONDS = 120.0
+# A short run waits for nothing that an installation would.
+_FEW_TRIALS = 2
+
+
+def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+    """Lock an SQLite file in the even trials, and stop a PostgreSQL in the odd ones."""
+    outcomes = []
+    for kind, run_with in ((0, _with_sqlite), (1, _with_postgresql)):
+        numbers = range(first_trial + (kind - first_trial) % 2, first_trial + trials, 2)
+        if numbers:
+            own = folder / str(kind)
+            own.mkdir()
+            outcomes.append(run_with(numbers, own, quick=trials <= _FEW_TRIALS))
+    return reduce(add, outcomes)
+
+
+def _with_sqlite(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
+    @contextmanager
+    def locked(seconds: float) -> Iterator[None]:
+        # This process is another one to the system, as a backup or a curious person would be.
+        url = make_url(site.settings.resolved_database_url)
+        with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+
+    with CountingPacs() as pacs, _site(folder, pacs, quick=quick) as site:
+        return _withstand(site, pacs, numbers, locked, quick=quick)
+
+
+def _with_postgresql(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
+    @contextmanager
+    def stopped(seconds: float) -> Iterator[None]:
+        server.stop()
+        yield
+        time.sleep(seconds)
+        server.start()
+
+    # The harness's folders are closed to the user postgres, as whom root has to run it.
+    with tempfile.TemporaryDirectory(prefix="lungwatch-postgresql-") as data:
+        server = PostgresqlServer(Path(data))
+        server.start()
+        try:
+            url = server.create_database()
+            with CountingPacs() as pacs, _site(folder, pacs, quick=quick, database_url=url) as site:
+                return _withstand(site, pacs, numbers, stopped, quick=quick)
+        finally:
+            server.stop()
+
+
+def _withstand(
+    site: ScreeningSite, pacs: CountingPacs, numbers: Sequence[int], away: Away, *, quick: bool
+) -> Outcome:
+    seconds = _SHORTLY_SECONDS if quick else _AWAY_SECONDS
+    return withstand(site, pacs, numbers, lambda _: away(seconds), _RECOVERY_SECONDS)
+
+
+def _site(folder: Path, pacs: CountingPacs, *, quick: bool, **settings: object) -> ScreeningSite:
+    return ScreeningSite(
+        folder,
+        ("node", "worker"),
+        pacs.url,
+        model_dir=folder / "models",
+        model=write_tiny_model(folder / "models"),
+        **(QUICK if quick else {}),
+        **settings,
+    )
+
+
+SCENARIO = Scenario(
+    name="database_away",
+    title="database away for 60 s: SQLite locked by another process, PostgreSQL stopped",
+    passes_if=(
+        "every C-STORE accepted meanwhile and none falsely, every study completed within 120 s "
+        "of the database's return, one SEG and one SR each"
+    ),
+    trials=12,
+    short_trials=2,
+    batch=4,
+    run=run,
+)
