@@ -306,7 +306,8 @@ class TrainingConfig(_JsonConfig):
         other images pasted into them, and count as COVID-19 with those lesions.
     source_shares
         Pairs of (source/class, share) that a training epoch draws from; empty means the data as
-        they are. A group is named as in `model.data.dataset.Sample.group`.
+        they are. A group is named as in `model.data.dataset.Sample.group`; a run does not begin
+        with data of a group that has no share, and a share of 0 leaves a group out.
     precision
         Arithmetic of a step. bfloat16 pays on GPUs and on CPUs with AMX; float16, whose loss is
         scaled, on GPUs alone.

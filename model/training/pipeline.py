@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +79,27 @@ def draw_epoch(
             order = np.concatenate([generator.permutation(members) for _ in range(rounds)])
             chosen[slots] = order[: slots.size]
     return list(chosen.reshape(-1, config.batch_size))
+
+
+def require_shares(samples: Sequence[Sample], config: TrainingConfig) -> None:
+    """Check that every group of training samples is drawn, or left out on purpose.
+
+    Raises
+    ------
+    DatasetError
+        If `TrainingConfig.source_shares` does not name a group that there is: none of it would
+        ever be drawn.
+    """
+    if not config.source_shares:
+        return
+    counts = Counter(sample.group for sample in samples)
+    unnamed = sorted(set(counts) - {group for group, _ in config.source_shares})
+    if unnamed:
+        listed = ", ".join(f"{group} ({counts[group]} samples)" for group in unnamed)
+        raise DatasetError(
+            f"source_shares: no share for {listed}, so nothing of it would be drawn; give each "
+            "group a share, 0 to leave it out"
+        )
 
 
 def make_batch(

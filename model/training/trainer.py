@@ -13,7 +13,7 @@ from model.errors import TrainingError
 from model.evaluation.validation import validate
 from model.training.checkpoint import last_good, load_checkpoint, save_checkpoint
 from model.training.curves import draw_curves, write_events
-from model.training.pipeline import epoch_steps, training_batches
+from model.training.pipeline import epoch_steps, require_shares, training_batches
 from model.training.progress import Progress, describe
 from model.training.run_folder import RunFolder
 from model.training.run_state import RunState
@@ -121,7 +121,8 @@ class Trainer:
             If the folder holds a run that was not resumed, a loss is not a number, or a checkpoint
             cannot be written. The last good checkpoint stays.
         DatasetError
-            If a new run's validation samples cannot measure its tasks. Nothing is trained.
+            If a new run's validation samples cannot measure its tasks, or it would never draw some
+            of its training samples. Nothing is trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
@@ -139,6 +140,7 @@ class Trainer:
         if not self._begun:
             # Only where a run begins: what an earlier version began must end as it would have.
             require_measurable(self.validation, self.config.network.tasks)
+            require_shares(self.training, self.config)
             self.files.begin()
             self._save()
             self._begun = True

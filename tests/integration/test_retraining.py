@@ -344,6 +344,14 @@ def test_settings_are_those_of_the_version_made_gentle(site, tmp_path):
             "reviewed/unknown": 0.05,
         }
     )
+    new = [dataclasses.replace(samples[0], source="new") for _ in range(4)]
+    config = retraining_config(asked, read_entry(folder), [*samples, *new])
+    found = dict(config.source_shares)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["new/covid"] / 4 == pytest.approx(
+        (found["drawn/covid"] + found["drawn/non-covid"]) / 2
+    ), "each image as often as those of sources the settings know"
+    assert found["reviewed/covid"] + found["reviewed/unknown"] == pytest.approx(0.2)
     mine = tmp_path / "mine.json"
     mine.write_text(TrainingConfig(learning_rate=0.5, epochs=7, batch_size=3).to_json())
     config = retraining_config(

@@ -248,6 +248,9 @@ def test_a_run_that_nothing_would_measure_does_not_begin(samples, tmp_path):
     ill = [each for each in samples if each.covid or each.split is not Split.VALIDATION]
     with pytest.raises(DatasetError, match="AUC that chooses the best epoch cannot be measured"):
         Trainer(CONFIG, ill, tmp_path).run()
+    some = replace(CONFIG, source_shares=(("covid-ct/covid", 1.0),))
+    with pytest.raises(DatasetError, match=r"no share for covid-ct/non-covid \(\d+ samples\), "):
+        Trainer(some, samples, tmp_path).run()
     assert not (tmp_path / "config.json").exists()
 
 

@@ -7,7 +7,13 @@ from model.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from model.data.dataset import Sample, Split
 from model.errors import DatasetError
 from model.training.augmentation import augment
-from model.training.pipeline import draw_epoch, epoch_steps, make_batch, training_batches
+from model.training.pipeline import (
+    draw_epoch,
+    epoch_steps,
+    make_batch,
+    require_shares,
+    training_batches,
+)
 
 NONE = AugmentationConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -64,6 +70,16 @@ def test_a_share_without_samples_is_named():
     config = _config(source_shares=(("tcga-luad-slices/non-covid", 1.0),))
     with pytest.raises(DatasetError, match="tcga-luad-slices/non-covid"):
         draw_epoch(_samples(), config, 0)
+
+
+def test_a_group_without_a_share_is_named_unless_it_is_left_out_on_purpose():
+    shares = (("covid-ct/covid", 0.5), ("covid-ct/non-covid", 0.5), ("covid-semiseg/covid", 0.1))
+    with pytest.raises(DatasetError, match=r"no share for luna-noncovid/non-covid \(2 samples\)"):
+        require_shares(_samples(), _config(source_shares=shares))
+    config = _config(source_shares=(*shares, ("luna-noncovid/non-covid", 0.0)))
+    require_shares(_samples(), config)
+    assert not np.isin(np.concatenate(draw_epoch(_samples(), config, 0)), [9, 10]).any()
+    require_shares(_samples(), _config())
 
 
 def test_only_chosen_sources_count_as_empty_masks():

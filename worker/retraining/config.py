@@ -76,20 +76,27 @@ def retraining_config(
 def _shares(
     config: TrainingConfig, samples: Sequence[Sample], reviewed: float
 ) -> tuple[tuple[str, float], ...]:
-    """Make room for the reviewed groups; groups that this data lack are left out."""
+    """Make room for the reviewed groups and for those that the settings do not know.
+
+    A group that is not known is drawn as often, image by image, as the known ones on average.
+    Groups that this data lack are left out.
+    """
     if not config.source_shares:
         return ()
     counts = Counter(sample.group for sample in samples if sample.split is Split.TRAIN)
+    own = {group: n for group, n in sorted(counts.items()) if group.startswith(f"{SOURCE}/")}
     others = {
         group: share
         for group, share in config.source_shares
-        if share and counts[group] and not group.startswith(f"{SOURCE}/")
+        if group in counts and group not in own
     }
-    own = {group: n for group, n in sorted(counts.items()) if group.startswith(f"{SOURCE}/")}
-    if not own or not others:
+    total, known = sum(others.values()), sum(counts[each] for each in others if others[each])
+    if not total:
         # Nothing to balance: everything is drawn once.
-        return tuple(others.items()) if others else ()
-    total, room = sum(others.values()), 1 - reviewed
+        return ()
+    new = sorted(set(counts) - set(own) - set(others))
+    others |= {group: total * counts[group] / known for group in new}
+    total, room = sum(others.values()), 1 - reviewed if own else 1
     return (
         *((group, room * share / total) for group, share in others.items()),
         *((group, reviewed * count / sum(own.values())) for group, count in own.items()),

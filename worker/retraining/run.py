@@ -224,6 +224,11 @@ class Retraining:
         silent = reviewed - {sample.path.rpartition("#")[0] for sample in samples}
         if silent == reviewed:
             raise TrainingError("none of the reviewed studies has a slice that shows lung")
+        if not any(each.source == SOURCE and each.split is Split.TRAIN for each in samples):
+            raise TrainingError(
+                "every reviewed study is held out for validation, by the hash of its patient, so "
+                "none would teach anything: review studies of more patients, then retrain"
+            )
         if silent:
             self._report(f"{len(silent)} reviewed studies have no slice that shows lung", None)
 
