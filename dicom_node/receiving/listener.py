@@ -131,7 +131,7 @@ class Listener:
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         # pynetdicom counts associations that are over and not yet cleared away.
-        ae.maximum_associations = 4 * config.maximum_associations
+        ae.maximum_associations = 8 * config.maximum_associations
         ae.maximum_pdu_size = config.maximum_pdu_size
         ae.acse_timeout = config.acse_timeout
         ae.dimse_timeout = config.dimse_timeout

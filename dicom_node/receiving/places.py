@@ -15,10 +15,15 @@ from dicom_node.senders import parse_address
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Collection
 
     from pynetdicom.association import Association
 
     from dicom_node.config import ListenerConfig
+
+# A sender that opens association upon association must not meet those it has just released; how
+# many of them may be cleared away at once has its bound too.
+_BEING_CLEARED_AWAY = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -47,6 +52,12 @@ class Place:
     silent: bool = True
     given_up: bool = False
     association: Association | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its association has ended for the peer, and only we still clear away."""
+        ended = self.association
+        return ended is not None and (ended.is_released or ended.is_aborted or ended.is_rejected)
 
     @property
     def neighbourhood(self) -> str:
@@ -115,16 +126,17 @@ class Places:
             self._config.maximum_associations,
             self._config.maximum_associations_per_address,
         )
+        neighbourhood = place.neighbourhood
         with self._lock:
             if place.given_up:
                 return "The connection was closed to make room."
-            if len(self._associated) >= overall:
+            here = [each for each, where in self._associated.items() if where == neighbourhood]
+            if _too_many(self._associated, overall):
                 return f"All {overall} associations are in use."
-            here = Counter(self._associated.values())[place.neighbourhood]
-            if here >= of_address:
+            if _too_many(here, of_address):
                 return f"All {of_address} associations of one address are in use."
             self._waiting.pop(place, None)
-            self._associated[place] = place.neighbourhood
+            self._associated[place] = neighbourhood
         return None
 
     def leave(self, place: Place) -> None:
@@ -159,3 +171,10 @@ class Places:
             return None
         there = [place for place, each in self._waiting.items() if each == crowded]
         return next((place for place in there if place.silent), there[0])
+
+
+def _too_many(places: Collection[Place], limit: int) -> bool:
+    """Tell whether there is no room for one more association."""
+    if len(places) >= _BEING_CLEARED_AWAY * limit:
+        return True
+    return sum(not place.is_over for place in places) >= limit

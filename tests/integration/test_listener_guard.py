@@ -165,6 +165,15 @@ def test_one_address_has_its_share_of_the_associations(
     assert echo_when_free(listener.port) < 5
 
 
+def test_an_association_that_was_released_is_in_nobodys_way(
+    start_listener: Callable[..., Listener], spool: Spool
+) -> None:
+    listener = start_listener(maximum_associations=1)
+    for _ in range(30):
+        assert echo(listener.port) < 5
+    assert reasons(spool) == []
+
+
 def echo_when_free(port: int) -> float:
     """Ask until the associations of before are over."""
     for _ in range(200):
