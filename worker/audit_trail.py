@@ -43,9 +43,14 @@ _NO_BUSINESS_HERE = frozenset(
 
 
 def acted(
-    session: Session, action: AuditAction, study: Study | None = None, **detail: object
+    session: Session,
+    action: AuditAction,
+    study: Study | None = None,
+    *,
+    actor: Actor | None = None,
+    **detail: object,
 ) -> None:
-    """Record what the person at this shell did.
+    """Record what the person at this shell did, or another actor.
 
     Parameters
     ----------
@@ -55,11 +60,15 @@ def acted(
         What was done.
     study
         To which study, where it was one.
+    actor
+        Who did it; None for the person at this shell.
     **detail
         Further facts of JSON types; never patient data.
     """
-    actor, account = person()
-    facts = {"account": account} if account != actor.name else {}
+    facts = {}
+    if actor is None:
+        actor, account = person()
+        facts = {"account": account} if account != actor.name else {}
     uid = study.study_instance_uid if study else None
     audit.record(
         session, AuditEntry(action, actor, study_instance_uid=uid, detail={**facts, **detail})

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from worker.audit_entry import AuditAction
-from worker.audit_trail import acted
+from worker.audit_trail import acted, process
 from worker.db import retention, screenings
 from worker.db.engine import now
 from worker.db.retention import Why
+from worker.db.tables import Study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from worker.audit_entry import Actor
     from worker.db.engine import Database
     from worker.db.retention import StudyFiles
 
@@ -98,10 +100,16 @@ class Retention:
 
     def run_once(self) -> int:
         """Do one round; return how many studies were cleaned."""
-        return len(self.clean())
+        return len(self.clean(process("node")))
 
-    def clean(self) -> list[Cleaned]:
-        """Finish what was interrupted, then clean what is due."""
+    def clean(self, actor: Actor | None = None) -> list[Cleaned]:
+        """Finish what was interrupted, then clean what is due.
+
+        Parameters
+        ----------
+        actor
+            Who does it, for the audit trail; None for the person at this shell.
+        """
         with self._database.reading() as session:
             left = retention.unfinished(session)
         for study_id in left:
@@ -110,10 +118,12 @@ class Retention:
         done += self._until_there_is_room()
         if done:
             with self._database.transaction() as session:
+                cleaned = [session.get_one(Study, each.study_id) for each in done]
                 acted(
                     session,
                     AuditAction.STUDIES_CLEANED,
-                    studies=[each.study_id for each in done],
+                    actor=actor,
+                    study_instance_uids=[study.study_instance_uid for study in cleaned],
                     bytes=sum(each.size for each in done),
                 )
             log.info("studies_cleaned", studies=len(done))
