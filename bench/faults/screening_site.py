@@ -69,6 +69,7 @@ class ScreeningSite:
             "destinations": destination,
             "settle_seconds": 5,
             "minimum_free_mb": 64,
+            "retention_free_mb": 0,
             **settings,
         }
         self.settings = load_settings(**values)

@@ -81,6 +81,7 @@ class System:
             "delivery_retry_seconds": 1,
             "delivery_lease_seconds": 10,
             "minimum_free_mb": 64,
+            "retention_free_mb": 0,
             **settings,
         }
         self.environment = {PREFIX + name.upper(): str(value) for name, value in values.items()}
