@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from dicom_node.errors import ConfigurationError, DicomNodeError, RefusedError
-from dicom_node.reading.decoder_messages import Kind
+from dicom_node.reading.decoder_messages import WALL_CLOCK_FACTOR, Kind
 from dicom_node.reading.decoder_process import DecoderEndedError, DecoderLimits, DecoderProcess
 from dicom_node.reading.header import InstanceHeader
 from dicom_node.reasons import Reason
@@ -135,8 +135,11 @@ class Decoder:
         """Tell what the end of the child says about what it was reading."""
         if -exit_code in _FROM_OUTSIDE:
             return ChildProcessError(errno.ECHILD, "the decoding process was ended from outside")
-        if exit_code == -signal.SIGALRM:
-            what = f"took longer than {self._limits.seconds:g} seconds to read"
+        seconds = self._limits.seconds
+        if exit_code == -signal.SIGPROF:
+            what = f"took more than {seconds:g} seconds of processor time to read"
+        elif exit_code == -signal.SIGALRM:
+            what = f"took more than {WALL_CLOCK_FACTOR * seconds:g} seconds to read"
         else:
             how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
             what = f"made the decoder crash ({how})"

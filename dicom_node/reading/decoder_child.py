@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.errors import ConfigurationError, RefusedError, is_from_system
-from dicom_node.reading.decoder_messages import Kind, send
+from dicom_node.reading.decoder_messages import WALL_CLOCK_FACTOR, Kind, send
 from dicom_node.reading.decoding import StoredPixels, compressed_frames
 from dicom_node.reading.header import read_header
 from dicom_node.reasons import Reason
@@ -31,7 +31,8 @@ def main() -> None:
     # A dump would hold images of patients, and nothing is to be written but replies.
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
     send(replies, Kind.READY)
     for line in sys.stdin.buffer:
         kind, content = _answer(json.loads(line), replies, seconds)
@@ -76,12 +77,14 @@ def _send_frames(pixels: StoredPixels, replies: int, seconds: float) -> None:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Let the kernel end this process if it takes longer, in native code as well."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    """Let the kernel end this process if it computes for longer, in native code as well."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WALL_CLOCK_FACTOR * seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dicom_node
-from dicom_node.reading.decoder_messages import HEAD_BYTES, Kind, unpack_head
+from dicom_node.reading.decoder_messages import HEAD_BYTES, WALL_CLOCK_FACTOR, Kind, unpack_head
 
 _START_SECONDS = 60.0
 # The child ends itself at its limit; one that was stopped cannot.
@@ -40,7 +40,8 @@ class DecoderLimits:
     memory_bytes
         Its address space, which bounds its memory.
     seconds
-        For one header, or one compressed frame.
+        Of processor time, for one header or one compressed frame; `WALL_CLOCK_FACTOR` times that
+        on the clock.
     """
 
     memory_bytes: int = 1 << 30
@@ -53,8 +54,8 @@ class DecoderEndedError(Exception):
     Attributes
     ----------
     exit_code
-        As of `subprocess.Popen`; that of SIGALRM, its time limit, also where it had to be killed
-        since it did not answer.
+        As of `subprocess.Popen`: that of SIGPROF where it computed for too long, of SIGALRM where
+        it took too long on the clock, or had to be killed since it did not answer.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -123,14 +124,14 @@ class DecoderProcess:
             raise DecoderEndedError(self._exit_code()) from None
 
     def receive(self, seconds: float) -> tuple[Kind, bytearray]:
-        """Wait for the next reply.
+        """Wait for the next reply, which may take so many seconds of processor time.
 
         Raises
         ------
         DecoderEndedError
-            If there is none, or none within that time and some grace.
+            If there is none, or none in time.
         """
-        deadline = time.monotonic() + seconds + _GRACE_SECONDS
+        deadline = time.monotonic() + WALL_CLOCK_FACTOR * seconds + _GRACE_SECONDS
         try:
             kind, length = unpack_head(self._read(HEAD_BYTES, deadline))
         except ValueError as error:
