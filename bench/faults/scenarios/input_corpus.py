@@ -17,7 +17,7 @@ from bench.faults.reading_site import ReadingSite
 from bench.faults.scenario import Outcome, Scenario
 from dicom_node.reading.decoder import Decoder
 from dicom_node.reasons import Reason
-from worker.lifecycle import AT_REST, StudyState
+from worker.lifecycle import AT_REST, Progress, StudyState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 CORPUS = (*HANDLED, *REFUSED)
 # The intake keeps the first of two instances under one UID, flags the other, and goes on.
 _FLAGGED = "other bytes under a known UID"
-# A spool gives everything file meta information: the letter in it lacks attributes.
-_WORDS = {Reason.NOT_DICOM: {Reason.NOT_DICOM, Reason.MISSING_ATTRIBUTES}}
+# What an installation calls what a command calls otherwise: a spool gives everything file meta
+# information, so that the letter in it lacks attributes, and a study without CT is not refused.
+_SAME: dict[str, str] = {
+    Reason.NOT_DICOM: Reason.MISSING_ATTRIBUTES,
+    Reason.NOT_CT: Progress.NOTHING_TO_SCREEN,
+}
 
 
 def run(first_trial: int, trials: int, folder: Path) -> Outcome:
@@ -50,7 +54,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         duplicated=0,
         recovery_s=None,
         passed=not problems,
-        notes=problems[0] if problems else "",
+        notes="; ".join(problems[:3]),
     )
 
 
@@ -69,7 +73,7 @@ def _problem(case: Case, site: ReadingSite, folder: Path) -> str:
     if case.name == _FLAGGED:
         return "" if series and endings[0].conflicts == 1 else "the conflict is not flagged"
     if case.reason is not None:
-        allowed = _WORDS.get(case.reason, {case.reason})
+        allowed = (case.reason, _SAME.get(case.reason, case.reason))
         wrong = [each for each in endings if each.reason not in allowed]
         at_rest = all(each.state in AT_REST for each in endings)
         return "" if series is None and not wrong and at_rest else f"ends as {endings}"
