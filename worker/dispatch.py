@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _MIB = 1024 * 1024
+_HEADROOM_MB = 256
 
 
 def deliverer(settings: Settings, database: Database) -> Deliverer:
@@ -45,10 +46,13 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
 
 def retention(settings: Settings, database: Database) -> Retention:
     """Build what removes files whose time is over."""
+    # Below the listener's own limit nothing more would come that could make room necessary.
+    lowest = settings.minimum_free_mb + _HEADROOM_MB
+    free_mb = max(settings.retention_free_mb, lowest) if settings.retention_free_mb else 0
     policy = RetentionPolicy(
         delivered_days=settings.retention_days,
         reviewed_days=settings.retention_reviewed_days,
         refused_days=settings.retention_refused_days,
-        free_bytes=settings.retention_free_mb * _MIB,
+        free_bytes=free_mb * _MIB,
     )
     return Retention(database, settings.spool_dir, settings.results_dir, policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -258,6 +259,13 @@ def test_low_disk_takes_delivered_studies_before_their_time(site):
     )
     assert dispatch.retention(settings, site.database).run_once() == 1
     assert files_of(site) == []
+
+
+def test_the_disk_is_kept_above_what_the_listener_needs(site):
+    free_mb = shutil.disk_usage(site.settings.spool_dir).free >> 20
+    low = {"retention_days": 365, "retention_free_mb": 1}
+    assert clean(site, **low, minimum_free_mb=0) == 0
+    assert clean(site, **low, minimum_free_mb=free_mb + 1000) == 1
 
 
 def test_the_command_tells_first_and_then_does_it(site):

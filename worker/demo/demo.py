@@ -127,6 +127,7 @@ def _settings_of_demo(data_dir: Path, node_port: int, pacs: DemoPacs) -> dict[st
         "allowed_calling_ae_titles": f"{pacs.ae_title},{_SENDER}",
         "destinations": f"dimse://{pacs.ae_title}@127.0.0.1:{pacs.port}",
         "minimum_free_mb": 64,
+        "retention_free_mb": 0,
         "settle_seconds": _SETTLE_SECONDS,
         "sweep_seconds": 1,
         "delivery_retry_seconds": 1,

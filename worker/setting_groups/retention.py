@@ -37,7 +37,7 @@ class RetentionSettings(BaseModel):
         ge=0,
         description=(
             "Free space of the data folder, in MiB, below which delivered studies are removed "
-            "before their time, the oldest first; reviewed ones are not. Keep it above "
-            "LUNGWATCH_MINIMUM_FREE_MB. 0: never."
+            "before their time, the oldest first; reviewed ones are not. At least 256 more than "
+            "LUNGWATCH_MINIMUM_FREE_MB, below which nothing is received. 0: never."
         ),
     )
