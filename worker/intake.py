@@ -95,7 +95,7 @@ class Intake:
             if not path.is_file():
                 continue
             try:
-                self._take_or_set_aside(path)
+                self._take_or_set_aside(self._spool.adopt(path))
                 count += 1
             except OSError as error:
                 # One file on a bad sector must not keep the others waiting.

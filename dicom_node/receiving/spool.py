@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import SpoolError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.receiving.admissions import AdmissionNotes
 from dicom_node.receiving.refusals import RefusalNote, RefusalNotes
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TEMPORARY_SUFFIX = ".part"
+_OWN_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{64}\.dcm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,29 @@ class Spool:
                     received.append((entry.stat().st_mtime_ns, entry.path))
         for _, path in sorted(received):
             yield Path(path)
+
+    def adopt(self, path: Path) -> Path:
+        """Give a file that somebody put into the inbox by hand a name of the spool's own.
+
+        Names are kept in the database, and say what is in the file; a person's need do neither.
+
+        Returns
+        -------
+        Path
+            The file under its name, the same for one that the spool named itself.
+
+        Raises
+        ------
+        SpoolError, OSError
+            If it cannot be moved or read.
+        """
+        if _OWN_NAME.fullmatch(path.name):
+            return path
+        digest = content_digest_of_file(path)
+        if not digest:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._move(path, self._inbox / f"{uid_hash(path.name)}-{digest}.dcm")
 
     @staticmethod
     def digest_of(path: Path) -> str:
