@@ -20,6 +20,7 @@ from bench.faults.scenarios import (
     soak,
     starved_listener,
     store_order,
+    study_histories,
     worker_killed,
 )
 
@@ -42,5 +43,6 @@ CATALOGUE: tuple[Scenario, ...] = (
     mutated_pdus.SCENARIO,
     malformed_datasets.SCENARIO,
     input_corpus.SCENARIO,
+    study_histories.SCENARIO,
     soak.SCENARIO,
 )

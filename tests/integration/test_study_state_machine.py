@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -191,6 +191,8 @@ def test_any_history_keeps_every_promise(tmp_path: Path, monkeypatch: pytest.Mon
             derandomize=not _EXAMPLES,
             database=None,
             deadline=None,
+            # Shrinking takes minutes, and forty steps can be read.
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
