@@ -72,7 +72,8 @@ def test_links_within_the_project_resolve(page):
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_named_in_prose_exist(page):
     named = set(re.findall(rf"{PREFIX}([A-Z][A-Z_]+[A-Z])", page.read_text()))
-    known = {name.upper() for name in Settings.model_fields} | {"TEST_DATA", "PYTHON"}
+    tests = {"FUZZ_EXAMPLES", "PYTHON", "TEST_DATA"}
+    known = {name.upper() for name in Settings.model_fields} | tests
     known |= {f"{name.upper()}_FILE" for name in secret_variables()}
     assert named - known == set()
 
