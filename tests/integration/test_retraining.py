@@ -55,7 +55,8 @@ def retrain(site, out, *arguments):
 def collected(site, out, **changes):
     reviewed = learning.reviewed_data(site.settings, site.database)
     locked = changes.pop("locked", site.settings.locked_test_set)
-    return collect(request(site, out, **changes), reviewed, locked, lambda *_: None)
+    asked = request(site, out, **changes)
+    return collect(asked, reviewed, locked, read_training_slice, lambda *_: None)
 
 
 def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tmp_path):
@@ -93,6 +94,7 @@ def test_from_reviewed_studies_to_a_candidate_beside_the_version_in_use(site, tm
     )
     own = [row.patient for row in manifest.rows if row.source == "reviewed"]
     assert {patient_fingerprint(name) for name in own} <= seen.patients
+    assert {each.pixels for each in samples} <= seen.pixels
     before_it = read_fingerprints(before.folder / TRAINING_DATA_FILE)
     assert before_it.files <= seen.files, "the weights have seen what those before them saw"
     assert patient_fingerprint("patient 1") not in seen.patients, "it could be undone by trying"

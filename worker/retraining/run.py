@@ -192,7 +192,13 @@ class Retraining:
                 )
         else:
             current = site.promotions.in_use()
-            data = collect(self._request, site.reviewed, site.locked_test_set, self._report)
+            data = collect(
+                self._request,
+                site.reviewed,
+                site.locked_test_set,
+                site.read_slice,
+                self._report,
+            )
             plan = Plan(
                 current.title,
                 current.manifest.sha256,
