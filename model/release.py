@@ -7,12 +7,13 @@ import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, sources_with_both_classes
-from model.errors import RegistryError
+from model.data.fingerprints import read_fingerprints, training_fingerprints
+from model.errors import DatasetError, RegistryError
 from model.evaluation.calibration import CalibrationMethod
 from model.evaluation.evaluate import Origin
 from model.evaluation.subject import RUN_CONFIG, evaluate_subject, subject_of_run
@@ -32,12 +33,12 @@ from model.weights_file import round_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from model.data.dataset import Sample
     from model.data.fingerprints import Fingerprints
     from model.evaluation.decision import StudyDecision
     from model.evaluation.subject import Subject
+    from model.registry import Registry
 
     Report = Callable[[str, float | None], None]
 
@@ -91,7 +92,7 @@ class ReleaseOptions:
     ----------
     data_sha256
         SHA-256 of the data manifest, so that an evaluation can tell whether its data chose the
-        operating point.
+        operating point. It must be the one the run was trained with; empty: nothing is said of it.
     calibration
         How to calibrate; `CalibrationMethod.AUTO` takes the better one.
     half_precision
@@ -142,8 +143,8 @@ def release_run(
     Raises
     ------
     RegistryError
-        If the version exists already, or the run or its data are no use: a released version
-        never changes.
+        If the version exists already, the run or its data are no use, or the run was trained on
+        other data: a released version never changes.
     DatasetError
         If there are no validation data.
     """
@@ -154,6 +155,8 @@ def release_run(
     finished = subject_of_run(run)
     if not set(NEEDED_TASKS) <= set(finished.network.tasks):
         raise RegistryError(f"{run}: screening needs a network with {' and '.join(NEEDED_TASKS)}")
+    if options.data_sha256:
+        _require_own_data(run, options.data_sha256)
     config = TrainingConfig.from_json((run / RUN_CONFIG).read_text())
     report("reading the data", None)
     samples = load(finished.network.input_size)
@@ -192,6 +195,80 @@ def release_run(
             options.seen.write(unfinished / TRAINING_DATA_FILE)
         write_text(unfinished / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
+
+
+def seen_by_run(
+    run: Path, manifest: Path, registry: Registry, earlier: Sequence[Path] = ()
+) -> Fingerprints | None:
+    """Tell what the weights of a run have seen: its data, and all that its first weights had seen.
+
+    Parameters
+    ----------
+    run, manifest
+        Folder of the run, and its data.
+    registry
+        Where versions are looked up that a run may have gone on from.
+    earlier
+        Manifests of what the first weights had seen, where somebody knows it; in place of what
+        their folders say.
+
+    Returns
+    -------
+    Fingerprints or None
+        None where neither a version nor a run is known that the first weights are from: nobody
+        can say then what they have seen.
+
+    Raises
+    ------
+    RegistryError
+        If the run was trained on another manifest, or its record cannot be read.
+    DatasetError
+        If a manifest or a file it names cannot be read.
+    """
+    _require_own_data(run, file_sha256(manifest))
+    seen = training_fingerprints(manifest)
+    for each in earlier:
+        seen |= training_fingerprints(each)
+    for file, sha256 in () if earlier else _first_weights(_origin(run), run):
+        # What lies in the run's own folder is not from another run.
+        alien = file.parent.resolve() != run.resolve()
+        before = _seen_by_weights(file, sha256, registry) if alien else None
+        if before is None:
+            return None
+        seen |= before
+    return seen
+
+
+def _seen_by_weights(file: Path, sha256: str, registry: Registry) -> Fingerprints | None:
+    """Look for the version or the run that weights are from."""
+    for entry in registry.list():
+        if entry.manifest.sha256 == sha256:
+            return read_fingerprints(entry.folder / TRAINING_DATA_FILE)
+    if not file.is_file() or file_sha256(file) != sha256:
+        return None
+    if (file.parent / MANIFEST_FILE).is_file():
+        return read_fingerprints(file.parent / TRAINING_DATA_FILE)
+    try:
+        manifest = _origin(file.parent).get("manifest")
+        return seen_by_run(file.parent, Path(manifest), registry) if manifest else None
+    except (DatasetError, OSError, RegistryError):
+        return None  # its data were moved or changed since
+
+
+def _require_own_data(run: Path, sha256: str) -> None:
+    """Refuse data that the run was not trained on: card and gate would tell of the wrong ones."""
+    known = _origin(run).get("manifest_sha256") or ""
+    if not known:
+        raise RegistryError(
+            f"{run} does not say which manifest it was trained on ({RUN_ORIGIN}): only a run of "
+            "`lungwatch train` can be released"
+        )
+    if known != sha256:
+        raise RegistryError(
+            f"{run} was trained on another manifest (sha256 {known[:12]}, this one "
+            f"{sha256[:12]}): give the one it was trained on, unchanged; "
+            f"{RUN_ORIGIN} says where it was"
+        )
 
 
 @contextmanager
@@ -248,14 +325,32 @@ def _manifest(
 def _training_command(run: Path, data_file: str) -> str:
     """Say how the run was made; weights it went on from are named without their folders."""
     command = ["lungwatch", "train", TRAINING_FILE, "--data", data_file]
+    for file, _ in _first_weights(_origin(run), run):
+        command += ["--start-from", file.name]
+    return shlex.join([*command, "--out", "RUN"])
+
+
+def _origin(run: Path) -> dict[str, Any]:
+    """Read what a run was made from; nothing where it does not say."""
     path = run / RUN_ORIGIN
     try:
         stored = json.loads(path.read_text()) if path.exists() else {}
-        for each in stored.get("start_from", ()):
-            command += ["--start-from", PurePath(each["file"]).name]
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        return dict(stored.items())
+    except (AttributeError, OSError, ValueError) as error:
         raise RegistryError(f"{path} does not say what the run began with: {error}") from error
-    return shlex.join([*command, "--out", "RUN"])
+
+
+def _first_weights(origin: dict[str, Any], run: Path) -> list[tuple[Path, str]]:
+    """Return the files that a run began with, each with its SHA-256."""
+    try:
+        return [
+            (Path(each["file"]), str(each.get("sha256", "")))
+            for each in origin.get("start_from", ())
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"{run / RUN_ORIGIN} does not say what the run began with: {error}"
+        ) from error
 
 
 def _data_summary(samples: Sequence[Sample]) -> str:

@@ -17,7 +17,7 @@ from dicom_node.reading.reader import read_ct_series
 from model.architectures import build
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, load_samples
-from model.data.fingerprints import fingerprints_of, read_fingerprints
+from model.data.fingerprints import fingerprints_of, read_fingerprints, training_fingerprints
 from model.data.manifest import read_manifest
 from model.errors import DatasetError, EvaluationError, RegistryError
 from model.evaluation.evaluate import Origin
@@ -31,8 +31,15 @@ from model.evaluation.subject import (
     subject_of_version,
 )
 from model.evaluation.validation import predict_samples
+from model.files import file_sha256
 from model.registry import TRAINING_DATA_FILE, Registry
-from model.release import Identity, ReleaseOptions, _training_command, release_run
+from model.release import (
+    Identity,
+    ReleaseOptions,
+    _training_command,
+    release_run,
+    seen_by_run,
+)
 from model.weights_file import load_weights, round_weights, save_weights
 from worker.labelled_series import SliceLabels, look_at_series, series_predictor
 
@@ -177,6 +184,7 @@ def test_weights_that_are_no_numbers_are_named(validation_manifest, tmp_path):
 def released(validation_manifest, tmp_path_factory):
     root = tmp_path_factory.mktemp("released")
     run = write_run(root / "run")
+    (run / "environment.json").write_text(json.dumps({"manifest_sha256": "3" * 64}))
     stages = []
     entry = release_run(
         run,
@@ -265,6 +273,57 @@ def test_the_training_command_names_the_weights_a_run_began_with(tmp_path):
     (tmp_path / "environment.json").write_text("{")
     with pytest.raises(RegistryError, match=r"environment\.json does not say"):
         _training_command(tmp_path, "MANIFEST.csv")
+
+
+def made_from(run, manifest, *first):
+    """Write what training says of a run's origin."""
+    origin = {
+        "manifest": str(manifest),
+        "manifest_sha256": file_sha256(manifest),
+        "start_from": [{"file": str(each), "sha256": file_sha256(each)} for each in first],
+    }
+    (run / "environment.json").write_text(json.dumps(origin))
+    return run
+
+
+def test_no_data_are_released_but_those_of_the_run(validation_manifest, tmp_path):
+    other = draw_manifest(tmp_path / "other" / "other.csv", split=None, count=1, patient="o")
+    run = made_from(write_run(tmp_path / "run"), validation_manifest)
+    release = ("model", "release", run, "--out", tmp_path / "registry", "--name", "own")
+    named = ("--version", "1.0.0", "--licence", "drawn")
+    done = lungwatch(*release, *named, "--data", other, timeout=300)
+    assert done.code != 0
+    assert "was trained on another manifest" in done.stderr
+    assert not (tmp_path / "registry").exists()
+    samples = load_samples(validation_manifest, 32)
+    (run / "environment.json").unlink()
+    with pytest.raises(RegistryError, match="does not say which manifest it was trained on"):
+        release_run(run, tmp_path, Identity("a", "1", ""), lambda _: samples, ReleaseOptions("3"))
+
+
+def test_what_the_first_weights_had_seen_is_seen(validation_manifest, tmp_path):
+    older = draw_manifest(tmp_path / "older" / "older.csv", split=None, count=1, patient="o")
+    first = made_from(write_run(tmp_path / "first"), older)
+    version = write_version(tmp_path / "registry", "1.0.0", trained_on=older, seed=3)
+    registry = Registry([tmp_path / "registry"])
+    own, before = training_fingerprints(validation_manifest), training_fingerprints(older)
+    assert not before.files <= own.files
+
+    def seen(*weights, earlier=()):
+        run = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        made_from(write_run(run), validation_manifest, *weights)
+        return seen_by_run(run, validation_manifest, registry, earlier)
+
+    copied = tmp_path / "copied.npz"
+    shutil.copyfile(version.folder / "weights.npz", copied)
+    assert seen() == own
+    assert seen(first / "best.npz") == own | before, "by its run"
+    assert seen(copied) == own | before, "by its version"
+    older.write_text(older.read_text() + "\n")
+    assert seen(first / "best.npz") is None, "nobody knows what that manifest said"
+    assert seen(first / "best.npz", earlier=[older]) == own | before
+    (version.folder / "training_data.json").unlink()
+    assert seen(copied) is None
 
 
 def test_too_large_weights_are_not_rounded(tmp_path):

@@ -112,7 +112,12 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Run folder.")],
     *,
     data: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="MANIFEST.csv of the training data.")
+        Path,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Manifest that the run was trained on; another one is refused.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Registry folder that gets the version.")],
     name: Annotated[str, typer.Option(help="Name of the network's lineage.")],
@@ -125,6 +130,17 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
             help="How far to trust it, in one sentence; empty: not evaluated on whole studies."
         ),
     ] = "",
+    earlier_data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="For a run with --start-from: manifest of what those weights had seen, with all "
+            "that went before. Without it their own version or run is asked; where that is not "
+            "found, nobody can say what the version has seen, and the gate refuses it.",
+        ),
+    ] = None,
     calibration: Annotated[
         CalibrationChoice,
         typer.Option(
@@ -146,15 +162,15 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
 
     quiet_tensorflow()
     from model.data.dataset import load_samples, manifest_digest
-    from model.data.fingerprints import training_fingerprints
     from model.evaluation.calibration import CalibrationMethod
-    from model.release import Identity, ReleaseOptions, release_run
+    from model.registry import Registry
+    from model.release import Identity, ReleaseOptions, release_run, seen_by_run
     from worker.training_slices import read_training_slice
 
     identity = Identity(name, version, licence, note, caution)
     method = CalibrationMethod(calibration.value)
     with output.progress_bar("taking the fingerprints of the data") as report:
-        seen = training_fingerprints(data)
+        seen = seen_by_run(run, data, Registry([out]), earlier_data or ())
         options = ReleaseOptions(manifest_digest(data), method, half_precision, seen, data.name)
         entry = release_run(
             run,
@@ -168,6 +184,14 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
             ),
             options,
             report,
+        )
+    if seen is None:
+        output.stderr().print(
+            f"Nobody can say what the weights had seen that {run} started from, so the version "
+            "does not list its training data and the gate will refuse it: release it as another "
+            "version with --earlier-data",
+            markup=False,
+            highlight=False,
         )
     size = entry.verified_weights().stat().st_size / 1e6
     output.stderr().print(
