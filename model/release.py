@@ -192,7 +192,9 @@ def release_run(
         write_text(unfinished / EVALUATION_FILE, evaluated.evaluation.to_json())
         write_text(unfinished / CARD_FILE, write_card(card))
         if options.seen is not None:
-            options.seen.write(unfinished / TRAINING_DATA_FILE)
+            learned = (each.pixels for each in samples if each.split is not Split.TEST)
+            shown = options.seen.pixels | frozenset(filter(None, learned))
+            replace(options.seen, pixels=shown).write(unfinished / TRAINING_DATA_FILE)
         write_text(unfinished / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
 

@@ -134,11 +134,13 @@ class Gate:
                 report=lambda done: report(entry.title, done),
             )
 
-        objection, note = test_set.seen_by(candidate), test_set.seen_by(current)
+        before, after = measured(current), measured(candidate)
+        objection = test_set.seen_by(candidate, after.samples)
+        notes = [test_set.seen_by(current, before.samples), test_set.unnamed]
         return compare(
-            measured(current),
-            measured(candidate),
+            before,
+            after,
             self._margins,
             [objection] if objection else [],
-            [note] if note else [],
+            [note for note in notes if note],
         )

@@ -24,7 +24,7 @@ from worker.pseudonyms import Pseudonyms
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy.orm import Session
 
@@ -71,8 +71,16 @@ class TestSet:
         # A patient without other rows to follow, or a cluster, might be hashed elsewhere.
         return tuple(replace(sample, split=Split.TEST) for sample in samples)
 
-    def seen_by(self, entry: RegistryEntry) -> str | None:
-        """Tell what a version had to do with the test set in its training, None if nothing."""
+    def seen_by(self, entry: RegistryEntry, samples: Iterable[Sample] = ()) -> str | None:
+        """Tell what a version had to do with the test set in its training, None if nothing.
+
+        Parameters
+        ----------
+        entry
+            The version.
+        samples
+            The images of `load`: of files that were written anew the pixels are compared.
+        """
         seen = read_fingerprints(entry.folder / TRAINING_DATA_FILE)
         if seen is None:
             return (
@@ -80,7 +88,21 @@ class TestSet:
                 "nobody can say that it has not seen the test set"
             )
         shared = self._shared(seen)
+        shown = sum(sample.pixels in seen.pixels for sample in samples)
+        if shown and not shared:
+            shared = f"{shown} images, from other files,"
         return f"{entry.title} has seen {shared} of the test set in training" if shared else None
+
+    @property
+    def unnamed(self) -> str | None:
+        """Say that patients are unknown, None if all are named."""
+        unnamed = sum(not row.patient for row in self.rows)
+        if not unnamed:
+            return None
+        return (
+            f"{unnamed} of {len(self.rows)} rows of the test set name no patient: nobody can say "
+            "whether a version has seen other images of theirs"
+        )
 
     def refuse_seen_by(self, entry: RegistryEntry) -> None:
         """Refuse a version that is known to have seen the test set: its figures mean nothing.

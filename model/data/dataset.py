@@ -54,6 +54,9 @@ class Sample:
         Who gave class and mask: a person or an earlier network.
     hounsfield
         Whether it came in Hounsfield units rather than as a figure.
+    pixels
+        Digest of the grey values of the whole slice, the same in whatever file they are stored;
+        empty for a sample that was made rather than read.
     """
 
     path: str
@@ -65,6 +68,7 @@ class Sample:
     mask: NDArray[np.bool_] | None = None
     label_origin: LabelOrigin = LabelOrigin.HUMAN
     hounsfield: bool = False
+    pixels: str = ""
 
     @property
     def group(self) -> str:
@@ -127,6 +131,7 @@ def load_samples(
             mask=each.mask,
             label_origin=each.row.label_origin,
             hounsfield=each.hounsfield,
+            pixels=each.pixels,
         )
         for each, patient, split in zip(read, patients, splits, strict=True)
     )

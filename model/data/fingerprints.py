@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Digests of patients and image files.
+    """Digests of patients, image files and what they show.
 
     Attributes
     ----------
@@ -31,14 +31,20 @@ class Fingerprints:
         must not become another by a source's name.
     files
         SHA-256 of each image file; of a series, of each of its files.
+    pixels
+        Digest of each slice's grey values (`model.data.dataset.Sample.pixels`): an image that was
+        saved anew is still the same. Versions released earlier list none.
     """
 
     patients: frozenset[str]
     files: frozenset[str]
+    pixels: frozenset[str] = frozenset()
 
     def __or__(self, other: Fingerprints) -> Fingerprints:
         """Return what either of them has seen."""
-        return Fingerprints(self.patients | other.patients, self.files | other.files)
+        return Fingerprints(
+            self.patients | other.patients, self.files | other.files, self.pixels | other.pixels
+        )
 
     def write(self, path: Path) -> None:
         """Write them as JSON, whole or not at all."""
@@ -46,6 +52,7 @@ class Fingerprints:
             "format": FORMAT,
             "patients": sorted(self.patients),
             "files": sorted(self.files),
+            "pixels": sorted(self.pixels),
         }
         write_text(path, json.dumps(document, indent=1) + "\n")
 
@@ -62,7 +69,11 @@ def read_fingerprints(path: Path) -> Fingerprints | None:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
             raise RegistryError(f"{path}: format {document['format']}, this version reads {FORMAT}")
-        return Fingerprints(frozenset(document["patients"]), frozenset(document["files"]))
+        return Fingerprints(
+            frozenset(document["patients"]),
+            frozenset(document["files"]),
+            frozenset(document.get("pixels", ())),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

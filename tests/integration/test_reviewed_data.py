@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -14,7 +15,8 @@ from support.synthetic_result import TINY_LESIONS, predict, tiny_series
 
 from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reading.reader import read_ct_series
-from model.data.fingerprints import training_fingerprints
+from model.data.dataset import load_samples
+from model.data.fingerprints import read_fingerprints, training_fingerprints
 from model.data.manifest import LabelOrigin, read_manifest, write_manifest
 from model.registry import TRAINING_DATA_FILE
 from worker import bootstrap, learning
@@ -243,3 +245,24 @@ def test_without_reviews_there_is_nothing_to_write(tmp_path):
     assert done.code == 1
     assert "no reviewed study" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_was_saved_anew_is_still_seen(tmp_path):
+    trained_on = draw_manifest(tmp_path / "base" / "base.csv", split=None, count=2, patient="b")
+    version = write_version(tmp_path / "models", "1.0.0", trained_on=trained_on)
+    listed = read_fingerprints(version.folder / TRAINING_DATA_FILE)
+    pixels = frozenset(sample.pixels for sample in load_samples(trained_on, 32))
+    replace(listed, pixels=pixels).write(version.folder / TRAINING_DATA_FILE)
+    figure = draw_manifest(tmp_path / "test" / "test.csv", count=2, patient="t")
+    first, *others = read_manifest(figure).rows
+    image = cv2.imread(str(trained_on.parent / read_manifest(trained_on).rows[0].path))
+    cv2.imwrite(str(figure.parent / first.path), image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    write_manifest(figure, [replace(first, patient=""), *others])
+    test_set = open_test_set(figure)
+    assert test_set.seen_by(version) is None
+    samples = test_set.load(32, read_training_slice)
+    assert "has seen 1 images, from other files, of the test set" in test_set.seen_by(
+        version, samples
+    )
+    assert test_set.seen_by(version, samples[1:]) is None
+    assert test_set.unnamed.startswith("1 of 4 rows of the test set name no patient")
