@@ -46,4 +46,6 @@ def run(broker_url: str, folder: Path) -> None:
         os.write(handle, f"{number}\n".encode())
         os.close(handle)
 
-    app.Worker(pool="solo", concurrency=1, loglevel="INFO").start()
+    app.Worker(
+        pool="solo", concurrency=1, loglevel="INFO", without_gossip=True, without_mingle=True
+    ).start()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bench.faults.nursery import ChildEvent
 
 _POLL_SECONDS = 0.25
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 # Threads in the parent would forbid the fork, and two cores are better used by two workers.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
