@@ -19,7 +19,6 @@ from dicom_node.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dicom_node.tls import TlsFiles
 
@@ -77,11 +76,10 @@ def listeners(
 
 def expected(listens: str, calls: str, certificate: str, ae_title: str, address: str) -> str:
     """State each cell: echo for the one that may come in, else the coded reason of the refusal."""
-    if listens == "TLS" and calls == "plain":
-        return "tls_handshake_failed"
     if listens == "plain" and calls == "TLS":
         return "no_association_request"
-    if listens == "TLS" and certificate in {"of another authority", "expired", "none"}:
+    unproven = calls == "plain" or certificate in {"of another authority", "expired", "none"}
+    if listens == "TLS" and unproven:
         return "tls_handshake_failed"
     if ae_title == "unknown":
         return "calling_ae_not_allowed"
@@ -169,7 +167,7 @@ def tls_of(shown: TlsFiles | None, listener: TlsFiles | None) -> ssl.SSLContext:
     return context
 
 
-def call(port: int, ae_title: str, address: str, tls: ssl.SSLContext | None) -> Any:  # noqa: ANN401
+def call(port: int, ae_title: str, address: str, tls: ssl.SSLContext | None) -> Any:
     ae = AE(ae_title=ae_title)
     ae.add_requested_context(Verification)
     ae.acse_timeout = ae.connection_timeout = 5
