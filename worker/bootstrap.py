@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from worker.errors import SchemaOutdatedError, SettingsError
+from worker.quiet_tensorflow import import_tensorflow_quietly
 from worker.settings import PREFIX
 
 if TYPE_CHECKING:
@@ -311,8 +311,7 @@ def load_predictor(settings: Settings, entry: RegistryEntry | None = None) -> Pr
     RegistryError, ModelIntegrityError
         As `verify_model`.
     """
-    # TensorFlow's start-up notes are no news to whoever reads the log of a worker.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import_tensorflow_quietly()
     from model.devices import configure_devices
     from model.inference import PredictionOptions, Predictor
 

@@ -12,20 +12,19 @@ HEAVY = (
 COMMANDS = ("up", "node", "worker", "demo", "screen", "studies", "db", "doctor", "model", "train")
 
 
+QUIETLY = "from worker.quiet_tensorflow import import_tensorflow_quietly as quietly; quietly(); "
+
+
 def test_tensorflow_is_quiet_unless_it_fails():
-    script = "from worker.cli.start import quiet_tensorflow as q; q(); print('here')"
     environment = {name: value for name, value in os.environ.items() if "TF_CPP" not in name}
-    done = run_python(script, environment)
+    done = run_python(QUIETLY + "print('here')", environment)
     assert (done.stdout, done.stderr) == ("here\n", "")
-    broken = "import sys; sys.modules['tensorflow'] = None; " + script
-    done = run_python(broken, environment)
+    done = run_python("import sys; sys.modules['tensorflow'] = None; " + QUIETLY, environment)
     assert "import of tensorflow halted" in done.stderr
 
 
 def test_somebody_who_set_a_level_hears_tensorflow():
-    script = (
-        "import sys; from worker.cli.start import quiet_tensorflow as q; q(); print(*sys.modules)"
-    )
+    script = QUIETLY + "import sys; print(*sys.modules)"
     done = run_python(script, {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"})
     assert "tensorflow" not in done.stdout.split()
 

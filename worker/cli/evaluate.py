@@ -83,9 +83,10 @@ def evaluate(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("--slice-labels needs exactly one --series, which they label")
     from dataclasses import replace
 
-    from worker.cli.start import quiet_tensorflow, start_command
+    from worker.cli.start import start_command
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.evaluation.folder import REPORT_FILE, write_evaluation
     from model.evaluation.subject import evaluation_without_images, find_subject
     from worker.bootstrap import registry

@@ -74,9 +74,9 @@ def run(
     ] = None,
 ) -> None:
     """Train an experiment's system and report on the part of the data it did not learn from."""
-    from worker.cli.start import quiet_tensorflow
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.errors import ConfigError
     from model.experiments import select
     from model.experiments.experiment import Scale

@@ -158,9 +158,9 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     ] = False,
 ) -> None:
     """Calibrate a run's best weights on the validation data and put them into a registry."""
-    from worker.cli.start import quiet_tensorflow
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.data.dataset import load_samples, manifest_digest
     from model.evaluation.calibration import CalibrationMethod
     from model.registry import Registry

@@ -23,9 +23,10 @@ def pseudo_masks(
     For the base model only: `lungwatch retrain` learns from reviewed studies and leaves such rows
     out.
     """
-    from worker.cli.start import quiet_tensorflow, start_command
+    from worker.cli.start import start_command
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.data.manifest import LabelOrigin, read_manifest, write_manifest
     from model.errors import DatasetError
     from model.evaluation.subject import find_subject

@@ -11,7 +11,8 @@ import typer
 
 from worker.cli import output
 from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run time
-from worker.cli.start import quiet_tensorflow, start_command
+from worker.cli.start import start_command
+from worker.quiet_tensorflow import import_tensorflow_quietly
 
 if TYPE_CHECKING:
     from worker.db.engine import Database
@@ -113,7 +114,7 @@ def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: 
 
     # Before TensorFlow is imported, which looks at it once.
     os.environ.update(training_environment(settings))
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.devices import configure_devices
     from worker.cli.comparison_page import print_comparison
     from worker.retraining.run import Retraining

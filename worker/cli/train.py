@@ -45,9 +45,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a network: seeded, stopped by its validation score, resumable at any moment."""
-    from worker.cli.start import quiet_tensorflow
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    quiet_tensorflow()
+    import_tensorflow_quietly()
     from model.data.dataset import load_samples
     from model.devices import configure_devices
     from model.errors import TrainingError
