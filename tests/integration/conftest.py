@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import _config
+from support.listening import AE_TITLE
 
+from dicom_node.config import ListenerConfig
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.spool import Spool
 from worker.db import schema
 from worker.db.engine import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -25,3 +32,57 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     schema.upgrade(database.engine)
     yield database
     database.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def start_listener(spool: Spool) -> Iterator[Callable[..., Listener]]:
+    """Start a listener on a free port: call it with `ListenerConfig`'s keyword arguments."""
+    started: list[Listener] = []
+
+    def start(on_received: Callable[[], None] | None = None, **changes: object) -> Listener:
+        settings = {
+            "ae_title": AE_TITLE,
+            "host": "127.0.0.1",
+            "port": 0,
+            "spool_dir": spool.root,
+            "allowed_calling_ae_titles": frozenset({"STORESCU", "ORTHANC", "ECHOSCU"}),
+            "minimum_free_bytes": 0,
+        }
+        listener = Listener(ListenerConfig(**settings | changes), spool, on_received)
+        listener.start()
+        started.append(listener)
+        return listener
+
+    yield start
+    for listener in started:
+        listener.stop(timeout=2)
+
+
+@pytest.fixture
+def listener(start_listener: Callable[..., Listener]) -> Listener:
+    return start_listener()
+
+
+@pytest.fixture
+def raw_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Make a file whose data set part is any bytes; pynetdicom sends it without a look."""
+    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
+
+    def make(content: bytes, uid: str = "1.2.3.4") -> Path:
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = tmp_path / f"{uid}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        with path.open("ab") as file:
+            file.write(content)
+        return path
+
+    return make

@@ -2,130 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import struct
 import subprocess
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from pynetdicom import AE, _config
-from pynetdicom.sop_class import Verification
+from support.listening import AE_TITLE, association, orphans, reasons
 from support.services import require
 
-from dicom_node.config import ListenerConfig
 from dicom_node.contexts import CT_TRANSFER_SYNTAXES
-from dicom_node.errors import ConfigurationError
-from dicom_node.receiving.listener import Listener
-from dicom_node.receiving.spool import Spool, content_digest
+from dicom_node.receiving.spool import content_digest
 from worker.embedded.process import ServiceProcess, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pynetdicom.association import Association
     from support.storescu import Storescu
 
+    from dicom_node.receiving.listener import Listener
+    from dicom_node.receiving.spool import Spool
     from worker.embedded.orthanc import ThrowAwayOrthanc
-
-AE_TITLE = "LUNGWATCH"
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
-
-
-@pytest.fixture
-def start_listener(spool: Spool) -> Iterator[Callable[..., Listener]]:
-    """Start a listener on a free port: call it with `ListenerConfig`'s keyword arguments."""
-    started: list[Listener] = []
-
-    def start(on_received: Callable[[], None] | None = None, **changes: object) -> Listener:
-        settings = {
-            "ae_title": AE_TITLE,
-            "host": "127.0.0.1",
-            "port": 0,
-            "spool_dir": spool.root,
-            "allowed_calling_ae_titles": frozenset({"STORESCU", "ORTHANC", "ECHOSCU"}),
-            "minimum_free_bytes": 0,
-        }
-        listener = Listener(ListenerConfig(**settings | changes), spool, on_received)
-        listener.start()
-        started.append(listener)
-        return listener
-
-    yield start
-    for listener in started:
-        listener.stop(timeout=2)
-
-
-@pytest.fixture
-def listener(start_listener: Callable[..., Listener]) -> Listener:
-    return start_listener()
-
-
-@contextlib.contextmanager
-def association(port: int, *sop_classes: str, calling: str = "STORESCU") -> Iterator[Association]:
-    ae = AE(ae_title=calling)
-    for sop_class in sop_classes or (CTImageStorage,):
-        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-    link = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
-    assert link.is_established
-    try:
-        yield link
-    finally:
-        if link.is_established:
-            link.release()
-
-
-@pytest.fixture
-def raw_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make a file whose data set part is any bytes; pynetdicom sends it without a look."""
-    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
-
-    def make(content: bytes, uid: str = "1.2.3.4") -> Path:
-        dataset = Dataset()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        path = tmp_path / f"{uid}.dcm"
-        dataset.save_as(path, enforce_file_format=True)
-        with path.open("ab") as file:
-            file.write(content)
-        return path
-
-    return make
 
 
 def dataset_part(path: Path) -> bytes:
     """What follows the file meta information (PS3.10 section 7.1)."""
     content = path.read_bytes()
     return content[144 + int.from_bytes(content[140:144], "little") :]
-
-
-def reasons(spool: Spool) -> set[str]:
-    return {note.reason for _, note in spool.refusals()}
-
-
-def orphans(spool: Spool) -> list[Path]:
-    return list((spool.root / "incoming").iterdir())
-
-
-def echo(port: int) -> float:
-    """Seconds an association with one C-ECHO takes."""
-    started = time.monotonic()
-    with association(port, Verification) as link:
-        assert link.send_c_echo().Status == 0
-    return time.monotonic() - started
 
 
 def test_echo_by_dcmtk(listener: Listener) -> None:
@@ -278,138 +184,6 @@ def test_sent_twice_is_stored_once_and_answered_twice(
     assert len(list(spool.inbox())) == 1
 
 
-def test_an_instance_over_the_limit_is_refused_and_the_next_is_not(
-    start_listener: Callable[..., Listener], raw_file: Callable[..., Path], spool: Spool
-) -> None:
-    listener = start_listener(maximum_instance_bytes=100_000)
-    sizes = {"1.2.1": 100_001, "1.2.2": 5_000_000, "1.2.3": 100_000}
-    paths = [raw_file(bytes(size), uid) for uid, size in sizes.items()]
-    with association(listener.port) as link:
-        statuses = [link.send_c_store(path).Status for path in paths]
-    assert statuses == [0xC000, 0xC000, 0x0000]
-    assert reasons(spool) == {"too_large"}
-    assert len(list(spool.inbox())) == 1
-
-
-def test_the_watermark_refuses_and_recovers(
-    start_listener: Callable[..., Listener],
-    raw_file: Callable[..., Path],
-    spool: Spool,
-    tmp_path: Path,
-) -> None:
-    spool.prepare()
-    ballast_bytes = 512 << 20
-    watermark = spool.free_bytes() - ballast_bytes // 2
-    listener = start_listener(minimum_free_bytes=watermark)
-    image = raw_file(b"pixels")
-    with association(listener.port) as link, (tmp_path / "ballast").open("wb") as ballast:
-        os.posix_fallocate(ballast.fileno(), 0, ballast_bytes)
-        assert link.send_c_store(image).Status == 0xA700
-        assert list(spool.inbox()) == []
-        assert reasons(spool) == {"out_of_resources"}
-        ballast.truncate(0)
-        os.fsync(ballast.fileno())
-        assert link.send_c_store(image).Status == 0x0000
-    assert len(list(spool.inbox())) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB; only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("a tmpfs cannot be mounted here: it takes root")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def test_a_disk_that_is_really_full_is_never_a_success(
-    small_disk: Path, raw_file: Callable[..., Path]
-) -> None:
-    spool = Spool(small_disk / "spool")
-    config = ListenerConfig(
-        ae_title=AE_TITLE,
-        host="127.0.0.1",
-        port=0,
-        spool_dir=spool.root,
-        allowed_calling_ae_titles=frozenset({"STORESCU"}),
-        minimum_free_bytes=0,
-    )
-    listener = Listener(config, spool)
-    listener.start()
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes((8 << 20) - (1 << 20)))
-    try:
-        with association(listener.port) as link:
-            statuses = [
-                link.send_c_store(raw_file(os.urandom(400_000), f"1.2.{number}")).Status
-                for number in range(6)
-            ]
-            stored = statuses.count(0)
-            assert 0 < stored < 6
-            assert set(statuses) == {0x0000, 0xA700}
-            assert len(list(spool.inbox())) == stored
-            assert orphans(spool) == []
-            ballast.unlink()
-            assert link.send_c_store(raw_file(os.urandom(400_000), "1.3")).Status == 0
-    finally:
-        listener.stop(timeout=2)
-
-
-def test_half_sent_data_and_aborts_leave_nothing_and_stop_nobody(
-    listener: Listener, raw_file: Callable[..., Path], spool: Spool
-) -> None:
-    with association(listener.port) as bystander:
-        for cut in ("close", "abort", "reset"):
-            with association(listener.port) as link:
-                raw = link.dul.socket.socket
-                # A P-DATA-TF PDU that promises 60,000 bytes and holds 6,000.
-                raw.sendall(struct.pack(">BBL", 4, 0, 60_000) + bytes(6_000))
-                if cut == "abort":
-                    link.abort()
-                elif cut == "reset":
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    raw.close()
-                else:
-                    raw.shutdown(socket.SHUT_RDWR)
-        assert bystander.send_c_store(raw_file(b"pixels")).Status == 0
-    assert echo(listener.port) < 2
-    assert len(list(spool.inbox())) == 1
-    assert orphans(spool) == []
-
-
-def test_a_pdu_that_declares_four_gigabytes_is_cut_off(listener: Listener) -> None:
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as connection:
-        connection.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFFF) + bytes(1000))
-        connection.settimeout(5)
-        with contextlib.suppress(ConnectionResetError):
-            while connection.recv(4096):
-                pass
-    assert echo(listener.port) < 2
-
-
-def test_idle_connections_do_not_keep_others_waiting(listener: Listener) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
-        assert echo(listener.port) < 2
-
-
-def test_one_association_too_many_is_told_to_come_back(
-    start_listener: Callable[..., Listener], spool: Spool
-) -> None:
-    listener = start_listener(maximum_associations=1)
-    with association(listener.port):
-        ae = AE(ae_title="STORESCU")
-        ae.add_requested_context(CTImageStorage)
-        second = ae.associate("127.0.0.1", listener.port, ae_title=AE_TITLE)
-        assert second.is_rejected
-        assert second.acceptor.primitive.result == 2
-    assert reasons(spool) == {"too_many_associations"}
-
-
 def test_a_class_that_is_not_accepted_is_noted_and_the_others_go_on(
     listener: Listener, raw_file: Callable[..., Path], spool: Spool
 ) -> None:
@@ -440,55 +214,6 @@ def test_four_senders_at_once(
     for sender in senders:
         sender.join()
     assert len(list(spool.inbox())) == len(files)
-
-
-def test_the_intake_is_woken_and_its_trouble_is_not_the_senders(
-    start_listener: Callable[..., Listener], raw_file: Callable[..., Path], spool: Spool
-) -> None:
-    found: list[int] = []
-
-    def wake() -> None:
-        found.append(len(list(spool.inbox())))
-        msg = "the intake is down"
-        raise RuntimeError(msg)
-
-    listener = start_listener(on_received=wake)
-    with association(listener.port) as link:
-        assert link.send_c_store(raw_file(b"one", "1.2.1")).Status == 0
-        assert link.send_c_store(raw_file(b"two", "1.2.2")).Status == 0
-    assert found == [1, 2]
-
-
-def test_stop_lets_a_running_association_finish(
-    listener: Listener, raw_file: Callable[..., Path], spool: Spool
-) -> None:
-    with association(listener.port) as link:
-        stopping = threading.Thread(target=listener.stop, args=(10,))
-        stopping.start()
-        time.sleep(0.7)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", link.acceptor.port), timeout=1)
-        assert link.send_c_store(raw_file(b"pixels")).Status == 0
-    stopping.join(timeout=5)
-    assert not stopping.is_alive()
-    assert len(list(spool.inbox())) == 1
-
-
-def test_stop_does_not_wait_for_ever(listener: Listener) -> None:
-    with association(listener.port) as link:
-        started = time.monotonic()
-        listener.stop(timeout=0.5)
-        assert time.monotonic() - started < 5
-        for _ in range(100):
-            if link.is_aborted:
-                break
-            time.sleep(0.05)
-        assert link.is_aborted
-
-
-def test_a_port_that_is_taken(start_listener: Callable[..., Listener], listener: Listener) -> None:
-    with pytest.raises(ConfigurationError, match=f"port {listener.port} cannot be bound"):
-        start_listener(port=listener.port)
 
 
 def test_orthanc_routes_a_mixed_study_whole(
