@@ -170,7 +170,7 @@ def test_pixels_spoilt_on_disk_refuse_the_study(tmp_path, predictor, data_dir):
     path.write_bytes(content[:start_of_scan] + bytes(len(content) - start_of_scan))
     installation.screen(predictor)
     study = installation.study()
-    assert (study.state, study.reason) == (StudyState.REFUSED, "short_pixel_data")
+    assert (study.state, study.reason) == (StudyState.REFUSED, "spool_damaged")
 
 
 def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, series_files):

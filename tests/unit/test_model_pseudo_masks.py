@@ -37,7 +37,7 @@ def manifest(tmp_path):
     figure[5, 100] = 255  # a speck
     for name in "abcd":
         cv2.imwrite(str(tmp_path / f"{name}.png"), figure)
-    cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((90, 120), np.uint8))
+    cv2.imwrite(str(tmp_path / "dark.png"), figure // 255)  # nothing of it is bright
     cv2.imwrite(str(tmp_path / "mask.png"), figure)
     row = {"source": "s", "cut_at_lungs": True}
     rows = [
