@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from dicom_node.tls import Certificate
 DIGEST = "ab" * 32
 COLONS = ":".join(["AB"] * 32)
 SHOWN = Certificate(frozenset({"ct1.example"}), DIGEST, datetime(2030, 1, 1, tzinfo=UTC))
+NAMED_LIKE_IT = replace(SHOWN, names=frozenset({f"sha256:{DIGEST}"}), fingerprint="00" * 32)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,8 @@ def test_an_entry_that_says_nothing_clear_is_refused(entry: str) -> None:
         (["CT1#CT1.EXAMPLE"], "CT1", "10.0.0.1", SHOWN, Admission.WRONG_CERTIFICATE),
         (["CT1#ct1.example"], "CT1", "10.0.0.1", None, Admission.WRONG_CERTIFICATE),
         ([f"CT1#sha256:{COLONS}"], "CT1", "10.0.0.1", SHOWN, Admission.ADMITTED),
+        # A fingerprint is the certificate's own, never a name that somebody chose for it.
+        ([f"CT1#sha256:{DIGEST}"], "CT1", "10.0.0.1", NAMED_LIKE_IT, Admission.WRONG_CERTIFICATE),
         # The one entry has the address right and the other the certificate: neither lets in.
         (["CT1@10.0.0.1#x", "CT1@10.0.0.2#ct1.example"], "CT1", "10.0.0.1", SHOWN,
          Admission.WRONG_CERTIFICATE),
