@@ -116,6 +116,7 @@ class Deliverer:
         with self._database.transaction() as session:
             deliveries.take_over(session)
             deliveries.end_unknown(session, [d.name for d in self._destinations])
+            deliveries.settle_what_waits_for_nothing(session)
 
     def rounds(self) -> list[tuple[str, Callable[[], int]]]:
         """Give for each destination its name and the function that does one round."""
@@ -190,7 +191,7 @@ class Deliverer:
                 )
             # In the same transaction: a node that died in between would leave the study waiting
             # for objects of which none is due any more.
-            deliveries.settle(session, screening_id)
+            deliveries.settle_each(session, [entry.delivery_id for entry in due])
             # After one failure another object's turn has come anyhow, and the one that failed,
             # which may itself be what makes the destination hang up, keeps its pause.
             if not away and circuits.close(session, destination.name) > 1:
@@ -219,7 +220,7 @@ class Deliverer:
             screenings.lock(session, screening_id)
             for entry in due:
                 deliveries.mark_refused(session, entry.delivery_id, error)
-            deliveries.settle(session, screening_id)
+            deliveries.settle_each(session, [entry.delivery_id for entry in due])
 
 
 def reference_to(delivery: Delivery) -> StoredReference:

@@ -1,10 +1,15 @@
-"""A node that dies while it records a delivery: the study is completed by the next one."""
+"""Deliveries that are interrupted, by death or by a new screening: the study ends all the same."""
 
 import pytest
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from support.installation import Installation
+from support.quick_screening import QuickPredictor
+from support.small_ct import write_small_ct
 from support.study_rows import screened_study
 
 from dicom_node.config import DimseDestination
-from worker.db import deliveries
+from worker import dispatch
+from worker.db import deliveries, studies
 from worker.db.tables import Delivery, Study
 from worker.delivery import Deliverer, RetryPolicy
 from worker.lifecycle import DeliveryState, StudyState
@@ -44,3 +49,50 @@ def test_what_a_node_died_of_recording_is_recorded_by_the_next(database, tmp_pat
     with database.reading() as session:
         study = session.query(Study).one()
         assert (study.state, study.reason) == (StudyState.FAILED, "delivery_refused")
+
+
+def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path):
+    """The new screening gives the very same result and takes its deliveries over."""
+
+    def screen_again(_event) -> int:
+        if len(site.study().screenings) == 1:
+            with site.database.transaction() as session:
+                studies.requeue(session, studies.find(session, "1"), ["PACS"], rescreen=True)
+            site.assembler.run_once()
+            site.screen(QuickPredictor())
+        return 0x0000
+
+    ae = AE(ae_title="PACS")
+    ae.supported_contexts = AllStoragePresentationContexts
+    handlers = [(evt.EVT_C_STORE, screen_again)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        port = server.server_address[1]
+        site = Installation(
+            tmp_path / "data",
+            destinations=f"dimse://PACS@127.0.0.1:{port}?commitment=none",
+            minimum_slices=3,
+            minimum_coverage_mm=1,
+        )
+        site.receive(write_small_ct(tmp_path / "ct"))
+        site.screen(QuickPredictor())
+        site.deliver()
+    finally:
+        server.shutdown()
+    study = site.study()
+    assert [len(screening.deliveries) for screening in study.screenings] == [0, 3]
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+
+
+def test_a_study_that_waits_for_nothing_is_completed_when_the_node_starts(database, tmp_path):
+    with database.transaction() as session:
+        waits = screened_study(session).study_id
+        for delivery in screened_study(session, "1.9").deliveries:
+            deliveries.mark_delivered(session, delivery.id)
+    settings = Installation(tmp_path, destinations="dimse://pacs@127.0.0.1:9").settings
+    deliverer = dispatch.deliverer(settings, database)
+    deliverer.take_over()
+    with database.reading() as session:
+        states = {study.id: study.state for study in session.query(Study)}
+    assert states.pop(waits) is StudyState.DELIVERING
+    assert set(states.values()) == {StudyState.COMPLETED}

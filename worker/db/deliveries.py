@@ -139,6 +139,33 @@ def settle(session: Session, screening_id: int) -> None:
     events.follow(session, screening, StudyEvent.DELIVERED, reason)
 
 
+def settle_each(session: Session, delivery_ids: Sequence[int]) -> None:
+    """Settle the screenings that some deliveries belong to now.
+
+    A screening that gave the same result while they were sent has taken them over.
+    """
+    session.flush()
+    of = select(Delivery.screening_id).where(Delivery.id.in_(delivery_ids)).distinct()
+    for screening_id in sorted(session.scalars(of)):
+        settle(session, screening_id)
+
+
+def settle_what_waits_for_nothing(session: Session) -> None:
+    """Settle the studies that wait for deliveries of which none is pending; for a node's start."""
+    pending = (
+        select(Delivery.id)
+        .join(Screening, Delivery.screening_id == Screening.id)
+        .where(Screening.study_id == Study.id, Delivery.state == DeliveryState.PENDING)
+        .correlate(Study)
+        .exists()
+    )
+    waiting = select(Study).where(Study.state == StudyState.DELIVERING, ~pending)
+    for study in session.scalars(waiting.order_by(Study.id)).all():
+        screening = screenings.current(study)
+        if screening is not None:
+            settle(session, screening.id)
+
+
 def _is_waited_for(screening: Screening) -> bool:
     """Tell whether the study waits for the deliveries of this screening, not of another one."""
     study = screening.study
