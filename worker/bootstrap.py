@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+import os
+import stat
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from worker.settings import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -31,12 +34,13 @@ if TYPE_CHECKING:
     from worker.sweeper import Sweeper
 
 _MIB = 1024 * 1024
+_OWNER_ONLY = 0o700
 
 
 def check_before_start(
     settings: Settings, *, receives: bool = False, screens: bool = False, embedded: bool = False
 ) -> None:
-    """Check what a service would trip over, before it starts anything.
+    """Check what a service would trip over, before it starts anything; close its data folder.
 
     A supervisor calls it in the parent: a child that a wrong setting ends would be started again
     for ever.
@@ -71,6 +75,21 @@ def check_before_start(
         verify_model(settings)
         if not embedded:
             open_database(settings).close()
+    close_data_folder(settings.data_dir)
+
+
+def close_data_folder(folder: Path) -> None:
+    """Make the data folder, or close one that is there, for all users but its owner.
+
+    What is in it is patient data, and then needs no permissions of its own. A folder that is not
+    ours, or is meant for several users (sticky), stays as it is; `lungwatch doctor` warns of it.
+    """
+    # What cannot be written or closed is named by the part that needs it, and by the doctor.
+    with suppress(OSError):
+        folder.mkdir(mode=_OWNER_ONLY, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+            folder.chmod(_OWNER_ONLY)
 
 
 def open_database(settings: Settings) -> Database:

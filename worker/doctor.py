@@ -81,7 +81,10 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
         remedy = f"Let {PREFIX}DATA_DIR name a folder this user may write to."
         yield Check(part, Level.FAIL, f"{present} cannot be written: {error.strerror}", remedy)
         return
-    if present == folder:
+    if present == folder and folder.stat().st_mode & 0o077:
+        message = f"{folder} is open to other users of this machine, and holds patient data"
+        yield Check(part, Level.WARN, message, f"chmod 700 {folder}, owned by the service's user.")
+    elif present == folder:
         yield Check(part, Level.OK, f"{folder} can be written")
     else:
         yield Check(

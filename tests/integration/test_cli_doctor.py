@@ -98,6 +98,13 @@ def test_each_fault_is_found_and_says_what_to_do(healthy, faults, levels):
     assert "hush" not in str(checks)
 
 
+def test_a_data_folder_that_others_may_read_is_told(healthy):
+    assert examine(healthy)[1]["data folder"]["level"] == "ok"
+    healthy["data_dir"].chmod(0o755)
+    check = examine(healthy)[1]["data folder"]
+    assert (check["level"], check["remedy"][:9]) == ("warn", "chmod 700")
+
+
 def test_a_database_without_schema_is_to_be_upgraded(healthy, postgresql_url):
     code, checks = examine({**healthy, "database_url": postgresql_url})
     assert code == 1
