@@ -10,10 +10,11 @@ import structlog
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.objects.provenance import is_own_result
+from dicom_node.reading import attributes
 from dicom_node.reading.decoder import Decoder, shared_decoder
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dicom_node.receiving.spool import Spool
     from worker.db.engine import Database
     from worker.db.tables import Instance, Study
+
+_AE_TITLE_LENGTH = 16
 
 log = structlog.get_logger(__name__)
 
@@ -231,9 +234,22 @@ class Intake:
                 studies.ct_received(session, study, self._settle_seconds)
 
     def _quarantine(self, path: Path, state: StudyState, reason: str, detail: str) -> None:
-        uid = _claimed_sop_instance_uid(path)
+        uid, ae_title = _claimed_sop_instance_uid(path), _calling_ae_title(path)
+        try:
+            self._record_quarantined(path, uid, ae_title, state, reason, detail)
+        except DataError as error:
+            # Something of the sender's that the database does not hold; the name is our own.
+            log.warning("quarantine_recorded_by_name", error=type(error.orig).__name__)
+            detail = "the database could not hold what its sender said of it"
+            self._record_quarantined(path, _own_uid(path), "", state, reason, detail)
+        self._spool.quarantine(path, reason)
+        log.warning("instance_quarantined", reason=str(reason), detail=detail)
+
+    def _record_quarantined(
+        self, path: Path, uid: str, ae_title: str, state: StudyState, reason: str, detail: str
+    ) -> None:
         digest = self._spool.digest_of(path)
-        receipt = Receipt(digest, f"quarantine/{path.name}", _calling_ae_title(path))
+        receipt = Receipt(digest, f"quarantine/{path.name}", ae_title)
         with self._database.transaction() as session:
             known = studies.same_instance(session, uid)
             same = next((each for each in known if each.content_digest == digest), None)
@@ -243,8 +259,6 @@ class Intake:
                 study = studies.add_unreadable(session, uid, state, reason, detail)
                 studies.add_instance(session, study, receipt, uid, Disposition.QUARANTINED, reason)
                 audit_trail.study_received(session, study)
-        self._spool.quarantine(path, reason)
-        log.warning("instance_quarantined", reason=str(reason), detail=detail)
 
 
 def _judge(
@@ -276,12 +290,25 @@ def _as_json(note: RefusalNote) -> dict[str, Any]:
 
 
 def _calling_ae_title(path: Path) -> str:
-    return str(_file_meta(path).get("SourceApplicationEntityTitle", ""))
+    """Return who sent an instance; an AE title has 16 characters (PS3.5 section 6.2)."""
+    title = attributes.text(_file_meta(path), "SourceApplicationEntityTitle")
+    return title[:_AE_TITLE_LENGTH]
 
 
 def _claimed_sop_instance_uid(path: Path) -> str:
-    """Return the UID the sender named in its C-STORE request, which the spool wrote down."""
-    return str(_file_meta(path).get("MediaStorageSOPInstanceUID", path.stem))
+    """Return the UID the sender named in its C-STORE request, which the spool wrote down.
+
+    Of a request that named none, whatever it named instead, it is what stands for it.
+    """
+    return attributes.uid(_file_meta(path), "MediaStorageSOPInstanceUID") or _own_uid(path)
+
+
+def _own_uid(path: Path) -> str:
+    """Return what stands for a UID: the hash of it that the file's name begins with.
+
+    The whole name would be longer than the database's columns for UIDs.
+    """
+    return path.stem.partition("-")[0]
 
 
 def _file_meta(path: Path) -> Dataset:

@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.spooling import spool_file
+from sqlalchemy import text
+from support.spooling import encoded_dataset, spool_file
 
 from dicom_node.errors import RefusedError
 from dicom_node.reading.decoder import Decoder
@@ -16,7 +17,7 @@ from dicom_node.reading.integrity import check_content, content_digest_of_file
 from dicom_node.reading.reader import read_ct_series
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.reasons import Reason
-from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.spool import Spool, uid_hash
 from worker.assembler import Assembler
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database
@@ -45,13 +46,21 @@ def series_files(data_dir) -> list[Path]:
     return sorted((data_dir / "series/lung_dx-A0001-s3").glob("*.dcm"))
 
 
-def store(spool: Spool, dataset: bytes, uid: str) -> None:
+@pytest.fixture
+def postgresql(postgresql_url):
+    database = Database(postgresql_url)
+    schema.upgrade(database.engine)
+    yield database
+    database.close()
+
+
+def store(spool: Spool, dataset: bytes, uid: str, sender: str = "SENDER") -> None:
     spool.store(
         dataset,
         sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
         sop_instance_uid=uid,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        calling_ae_title="SENDER",
+        calling_ae_title=sender,
         called_ae_title="LUNGWATCH",
     )
 
@@ -92,6 +101,42 @@ def test_no_header_costs_the_intake_more_than_a_reason(database, spool, series_f
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# What a request may name instead of a UID, and as what it is recorded.
+CLAIMED = {
+    "1.2\x0034": "1.234",
+    "\\".join("1" * 32): uid_hash("\\".join("1" * 32)),
+    "1.2.x": uid_hash("1.2.x"),
+}
+
+
+def test_no_name_a_sender_gives_stops_the_intake(postgresql, spool, series_files):
+    for uid in CLAIMED:
+        store(spool, b"junk!!", uid, sender="A\\" * 8)
+    store(spool, encoded_dataset(series_files[0]), "1.2.3.4", sender="A\\" * 8)
+    spool_file(spool, series_files[1])
+    intake = Intake(postgresql, spool, settle_seconds=-1)
+    assert intake.run_once() == len(CLAIMED) + 2
+    assert list(spool.inbox()) == []
+    with postgresql.reading() as session:
+        quarantined = session.query(Instance).filter_by(disposition="quarantined").all()
+        assert {i.sop_instance_uid for i in quarantined} == set(CLAIMED.values())
+        assert all((spool.root / i.path).is_file() for i in quarantined)
+        assert session.query(Instance).filter_by(disposition="accepted").count() == 2
+
+
+def test_what_the_database_cannot_hold_is_recorded_by_its_name(postgresql, spool, series_files):
+    with postgresql.transaction() as session:
+        session.execute(text("ALTER TABLE instances ALTER calling_ae_title TYPE varchar(6)"))
+    store(spool, b"junk!!", "1.2.3", sender="SEVENTH")
+    spool_file(spool, series_files[0])
+    assert Intake(postgresql, spool, settle_seconds=-1).run_once() == 2
+    assert list(spool.inbox()) == []
+    with postgresql.reading() as session:
+        instance = session.query(Instance).filter_by(disposition="quarantined").one()
+        assert instance.sop_instance_uid == uid_hash("1.2.3")
+        assert (spool.root / instance.path).is_file()
 
 
 def test_a_header_that_takes_too_long_is_quarantined(database, spool, series_files):
