@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 import threading
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from worker.screening import Outcome
 
 EXIT_DEADLINE = 75
+# For the thread that knows the reason to be first.
+_WATCHDOG_GRACE_SECONDS = 10.0
+_STDERR = 2
 
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3600.0
@@ -256,7 +260,11 @@ class _Heartbeat:
     """Renews a lease while its job runs, but never beyond the deadline.
 
     A screening that hangs in native code cannot be interrupted from Python: at the deadline the
-    process ends itself, its supervisor starts another, and the sweeper counts the attempt.
+    process ends itself with :data:`EXIT_DEADLINE`, its supervisor starts another, and the sweeper
+    counts the attempt. Where that thread does not come to it, since native code holds the
+    interpreter's lock or the database hangs, a watchdog without Python ends the process a little
+    later: exit code 1, and the functions of all threads on stderr. A process has one watchdog, as
+    it has one job at a time.
     """
 
     def __init__(self, database: Database, claim: Claim, config: JobConfig) -> None:
@@ -267,16 +275,21 @@ class _Heartbeat:
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     def __enter__(self) -> None:
+        limit = self._config.deadline_seconds + _WATCHDOG_GRACE_SECONDS
+        faulthandler.dump_traceback_later(limit, exit=True, file=_STDERR)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        # A renewal may hang still: the watchdog stays until it is over.
         self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
 
     def _run(self) -> None:
         deadline = time.monotonic() + self._config.deadline_seconds
-        while not self._stop.wait(self._config.lease_seconds / 3):
-            if time.monotonic() > deadline:
+        pause = self._config.lease_seconds / 3
+        while not self._stop.wait(max(0.0, min(pause, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
                 log.error("screening_deadline_exceeded", screening=self._claim.screening_id)
                 os._exit(EXIT_DEADLINE)
             try:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BUSY_TIMEOUT_MS = 30_000
+# A server whose machine is gone answers nothing, not even that. Parameters of libpq.
+_POSTGRESQL = {
+    "connect_timeout": 10,  # seconds
+    "keepalives_idle": 30,  # seconds
+    "keepalives_interval": 10,  # seconds
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 
 
 def make_engine(url: str) -> Engine:
@@ -22,12 +29,15 @@ def make_engine(url: str) -> Engine:
 
     SQLite runs in WAL mode with ``synchronous=FULL``, foreign keys and a busy timeout; a write
     transaction takes its lock at the start (``BEGIN IMMEDIATE``), so that two writers wait for
-    each other instead of failing. PostgreSQL connections are checked before use. Errors of
-    either do not show the values of a statement: these hold patient data.
+    each other instead of failing. PostgreSQL connections are checked before use, and
+    given up where the server's machine is silent: after 10 seconds where one is opened, after a
+    minute in use, unless the URL says otherwise. Errors of either do not show the values of a
+    statement: these hold patient data.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        limits = {name: value for name, value in _POSTGRESQL.items() if name not in parsed.query}
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=limits)
     if parsed.database:
         # It holds patient data, as do the files of its write-ahead log beside it.
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
