@@ -70,7 +70,8 @@ class StoreOutcome:
     status
         The peer's status or failure reason (PS3.4 table B.2-1), None where it gave none.
     detail
-        For a person: what we saw and what the peer said; empty for a plain success.
+        For a person: what we saw; empty for a plain success. Nothing of what the peer said in
+        words, which may name the patient: it goes into logs and pages that do not.
     """
 
     sop_instance_uid: str
@@ -101,8 +102,10 @@ def _parse(source: Path | BytesIO) -> FileDataset:
     return dataset
 
 
-def outcome_of(sop_instance_uid: str, status: int, comment: str = "") -> StoreOutcome:
-    """Judge a peer's answer to one object.
+def outcome_of(sop_instance_uid: str, status: int) -> StoreOutcome:
+    """Judge a peer's answer to one object by its status alone.
+
+    The words beside it, as in (0000,0902) Error Comment, are for the peer's own log.
 
     Parameters
     ----------
@@ -110,11 +113,9 @@ def outcome_of(sop_instance_uid: str, status: int, comment: str = "") -> StoreOu
         The object.
     status
         The peer's status, warning reason or failure reason.
-    comment
-        What the peer said beside it, as in (0000,0902) Error Comment.
     """
     verdict = verdict_of(status)
-    detail = "" if verdict is StoreVerdict.STORED else f"status 0x{status:04X} {comment}".strip()
+    detail = "" if verdict is StoreVerdict.STORED else f"status 0x{status:04X}"
     return StoreOutcome(sop_instance_uid, verdict, status, detail)
 
 

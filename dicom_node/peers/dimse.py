@@ -95,7 +95,7 @@ def _send(link: Association, uid: str, dataset: FileDataset, message_id: int) ->
         return StoreOutcome(uid, StoreVerdict.REFUSED, detail=detail)
     if "Status" not in response:
         return _unanswered(uid, "the peer did not answer")
-    return outcome_of(uid, int(response.Status), str(response.get("ErrorComment", "")))
+    return outcome_of(uid, int(response.Status))
 
 
 def _unanswered(uid: str, detail: str) -> StoreOutcome:
