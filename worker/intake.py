@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from dicom_node.reading import attributes
 from dicom_node.reading.decoder import Decoder, shared_decoder
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
+from dicom_node.receiving.spool import uid_hash
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker import audit_trail
 from worker.db import events, retention, screenings, studies
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from worker.db.tables import Instance, Study
 
 _AE_TITLE_LENGTH = 16
+_SECONDS_BETWEEN_COMPLAINTS = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -70,12 +74,15 @@ class Intake:
         self._settle_seconds = settle_seconds
         self._decoder = decoder or shared_decoder()
         self._caught_up = False
+        self._failed: dict[Path, Exception] = {}
+        self._complained_at = -_SECONDS_BETWEEN_COMPLAINTS
 
     @property
     def caught_up(self) -> bool:
         """Whether the last round recorded everything that waited.
 
-        Before that no study may be judged: its missing slices could lie in the inbox.
+        Before that no study may be judged: its missing slices could lie in the inbox. A file that
+        could not be read in two rounds, one after the other, no longer holds up the studies.
         """
         return self._caught_up
 
@@ -88,24 +95,47 @@ class Intake:
             Number of instances and notes recorded.
         """
         self._caught_up = False
+        failed_before = self._failed
         count = self._take_inbox() + self._take_refusals() + self._take_admissions()
-        self._caught_up = True
+        # What the spool could not move may be recorded already, and a study would miss its file.
+        self._caught_up = all(
+            path in failed_before and isinstance(error, OSError)
+            for path, error in self._failed.items()
+        )
         return count
 
     def _take_inbox(self) -> int:
-        count, unreadable = 0, None
+        count = 0
+        failed: dict[Path, Exception] = {}
         for path in self._spool.inbox():
-            if not path.is_file():
-                continue
             try:
+                if not path.is_file():
+                    continue
                 self._take_or_set_aside(self._spool.adopt(path))
                 count += 1
-            except OSError as error:
-                # One file on a bad sector must not keep the others waiting.
-                unreadable = error
-        if unreadable is not None:
-            raise unreadable
+            except (OSError, SpoolError) as error:
+                # One file on a bad sector must keep neither the others nor the notes waiting.
+                failed[path] = error
+        if failed:
+            self._complain(failed)
+        self._failed = failed
         return count
+
+    def _complain(self, failed: dict[Path, Exception]) -> None:
+        """Log the files that wait, once for each that is new among them and then now and then."""
+        new = failed.keys() - self._failed.keys()
+        if not new and time.monotonic() < self._complained_at + _SECONDS_BETWEEN_COMPLAINTS:
+            return
+        self._complained_at = time.monotonic()
+        path = min(new or failed)
+        # A name that somebody gave by hand may be a patient's, and error texts tell it.
+        log.error(
+            "instances_not_taken",
+            files=len(failed),
+            name_sha256=uid_hash(path.name),
+            error=_kind_of(failed[path]),
+            detail="they wait in the inbox and are tried again",
+        )
 
     def _take_refusals(self) -> int:
         count = 0
@@ -287,6 +317,14 @@ def _is_spoilt(study: Study, instance: Instance) -> bool:
 
 def _as_json(note: RefusalNote) -> dict[str, Any]:
     return {**asdict(note), "time": note.time.isoformat()}
+
+
+def _kind_of(error: Exception) -> str:
+    """Tell what kind of error it is, without its text."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return f"{type(error).__name__}: {os.strerror(cause.errno)}"
+    return type(error).__name__
 
 
 def _calling_ae_title(path: Path) -> str:

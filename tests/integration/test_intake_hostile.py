@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 from support.spooling import encoded_dataset, spool_file
 
 from dicom_node.errors import RefusedError
 from dicom_node.reading.decoder import Decoder
 from dicom_node.reading.decoder_process import DecoderLimits
+from dicom_node.reading.header import read_header
 from dicom_node.reading.integrity import check_content, content_digest_of_file
 from dicom_node.reading.reader import read_ct_series
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.reasons import Reason
+from dicom_node.receiving.refusals import RefusalNote
 from dicom_node.receiving.spool import Spool, uid_hash
 from worker.assembler import Assembler
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database
-from worker.db.tables import Instance, Study
+from worker.db.tables import Event, Instance, Study
 from worker.intake import Intake
 from worker.lifecycle import StudyState
 
@@ -156,12 +160,64 @@ def test_an_instance_waits_while_the_decoder_is_ended_from_outside(
         decoder.read_header(series_files[0])
         os.kill(decoder.pid, signal.SIGKILL)
         spool_file(spool, series_files[0])
-        with pytest.raises(ChildProcessError):
-            intake.run_once()
+        assert intake.run_once() == 0
         assert len(list(spool.inbox())) == 1
+        assert not intake.caught_up
         assert intake.run_once() == 1
+        assert intake.caught_up
     with database.reading() as session:
         assert session.query(Instance).one().disposition == "accepted"
+
+
+def test_no_study_is_judged_while_the_spool_cannot_move_a_recorded_file(
+    database, spool, series_files
+):
+    stored = spool_file(spool, series_files[0])
+    header = read_header(stored.path)
+    in_the_way = spool.study_folder(header.study_instance_uid)
+    in_the_way.touch()
+    intake = Intake(database, spool, settle_seconds=-1)
+    for _ in range(3):
+        intake.run_once()
+        assert not intake.caught_up
+    in_the_way.unlink()
+    assert intake.run_once() == 1
+    assert intake.caught_up
+
+
+NOTE = RefusalNote(
+    time=datetime.now(UTC),
+    reason="calling_ae_not_allowed",
+    calling_ae_title="STRANGER",
+    called_ae_title="LUNGWATCH",
+    peer_address="127.0.0.1",
+    detail="The calling AE title is not on the list.",
+)
+
+
+def test_a_file_that_cannot_be_read_holds_up_nothing(database, spool, series_files):
+    # Reading the memory of a process from address 0 fails with EIO, for root too.
+    name = "DOE^JOHN.dcm"
+    (spool.root / "inbox" / name).symlink_to("/proc/self/mem")
+    spool_file(spool, series_files[0])
+    spool.note_refusal(NOTE)
+    intake = Intake(database, spool, settle_seconds=-1)
+    with capture_logs() as logs:
+        assert intake.run_once() == 2
+        # What is missing in a study could be what failed only now.
+        assert not intake.caught_up
+        for _ in range(3):
+            assert intake.run_once() == 0
+            assert intake.caught_up
+    assert [path.name for path in spool.inbox()] == [name]
+    errors = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [entry["name_sha256"] for entry in errors] == [uid_hash(name)]
+    assert errors[0]["error"] == "OSError: Input/output error"
+    assert "DOE" not in str(logs)
+    spool_file(spool, series_files[1])
+    assert intake.run_once() == 1
+    with database.reading() as session:
+        assert session.query(Event).filter_by(event="refused_at_association").count() == 1
 
 
 def test_the_digest_of_a_file_is_that_of_the_spool(spool, series_files, tmp_path):
