@@ -114,18 +114,13 @@ class Retention:
             left = retention.unfinished(session)
         for study_id in left:
             self._remove_files(study_id)
-        done = [each for why, study_id in self._by_age() if (each := self._clean(study_id, why))]
-        done += self._until_there_is_room()
+        done = [
+            cleaned
+            for why, study_id in self._by_age()
+            if (cleaned := self._clean(study_id, why, actor))
+        ]
+        done += self._until_there_is_room(actor)
         if done:
-            with self._database.transaction() as session:
-                cleaned = [session.get_one(Study, each.study_id) for each in done]
-                acted(
-                    session,
-                    AuditAction.STUDIES_CLEANED,
-                    actor=actor,
-                    study_instance_uids=[study.study_instance_uid for study in cleaned],
-                    bytes=sum(each.size for each in done),
-                )
             log.info("studies_cleaned", studies=len(done))
         return done
 
@@ -157,7 +152,7 @@ class Retention:
                 for study_id in retention.due(session, why, moment - age, _AT_ONCE)
             ]
 
-    def _until_there_is_room(self) -> list[Cleaned]:
+    def _until_there_is_room(self, actor: Actor | None) -> list[Cleaned]:
         done: list[Cleaned] = []
         while self._missing_bytes() > 0:
             with self._database.reading() as session:
@@ -165,7 +160,7 @@ class Retention:
             if not oldest:
                 log.warning("disk_low", detail="nothing that is delivered and committed is left")
                 break
-            cleaned = self._clean(oldest[0], Why.PRESSED)
+            cleaned = self._clean(oldest[0], Why.PRESSED, actor)
             if cleaned is not None:
                 done.append(cleaned)
         return done
@@ -176,10 +171,19 @@ class Retention:
         figures = os.statvfs(self._spool_dir)
         return self._policy.free_bytes - figures.f_bavail * figures.f_frsize
 
-    def _clean(self, study_id: int, why: Why) -> Cleaned | None:
+    def _clean(self, study_id: int, why: Why, actor: Actor | None) -> Cleaned | None:
         with self._database.transaction() as session:
             if not retention.mark(session, study_id, why):
                 return None
+            # With the mark, from which the removal always follows: nothing goes without a line.
+            acted(
+                session,
+                AuditAction.STUDIES_CLEANED,
+                session.get_one(Study, study_id),
+                actor=actor,
+                why=why.value,
+                bytes=self._size(retention.files(session, study_id)),
+            )
         return Cleaned(study_id, why, self._remove_files(study_id))
 
     def _remove_files(self, study_id: int) -> int:

@@ -16,7 +16,8 @@ from support.small_ct import write_small_ct
 from support.study_rows import receiving_study, screened_study
 
 from worker import dispatch
-from worker.db import deliveries, events, retention, studies
+from worker.audit_entry import AuditAction
+from worker.db import audit, deliveries, events, retention, studies
 from worker.db.engine import now
 from worker.db.retention import Why
 from worker.db.tables import Review
@@ -196,6 +197,30 @@ def test_what_a_crash_left_of_a_marked_study_is_removed_by_the_next_round(site):
     assert clean(site) == 0
     assert files_of(site) == []
     assert not site.study().files_to_remove
+
+
+def test_no_files_go_without_a_line_in_the_audit_trail(site, monkeypatch):
+    class Killed(BaseException):
+        """The end of the process at this point."""
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    size = sum(path.stat().st_size for path in files_of(site))
+    with monkeypatch.context() as patch:
+        # The last thing that is done for a study: its files are gone.
+        patch.setattr(retention, "removed", die)
+        with pytest.raises(Killed):
+            clean(site)
+    assert files_of(site) == []
+    clean(site)
+    with site.database.reading() as session:
+        cleaned = [
+            (line.study_instance_uid, line.detail)
+            for line in audit.in_order(session)
+            if line.action is AuditAction.STUDIES_CLEANED
+        ]
+    assert cleaned == [(site.study().study_instance_uid, {"why": "delivered", "bytes": size})]
 
 
 def test_an_instance_that_comes_again_before_its_file_is_removed_is_not_lost(site):

@@ -23,6 +23,7 @@ _OF_STUDIES = {
     AuditAction.STUDY_REVIEWED: {"decision": "accepted"},
     AuditAction.STUDY_REQUEUED: {"rescreen": True},
     AuditAction.PATIENT_SHOWN: {},
+    AuditAction.STUDIES_CLEANED: {"why": "delivered", "bytes": 4096},
 }
 
 
