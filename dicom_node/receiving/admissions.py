@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
-import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from dicom_node.receiving.note_folder import NoteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-logger = logging.getLogger(__name__)
+MAXIMUM_NOTES = 10_000
 
 _NOTE_EVERY_SECONDS = 3600.0
 _MAXIMUM_CALLERS = 1000
@@ -47,17 +47,23 @@ class AdmissionNote:
 class AdmissionNotes:
     """A folder of admission notes: of each caller the first association, then one note an hour.
 
+    No more than :data:`MAXIMUM_NOTES` wait in it.
+
     Parameters
     ----------
     folder
-        Where the notes are; it must exist before the first is written.
+        Where the notes are.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = NoteFolder(folder, MAXIMUM_NOTES)
         self._lock = threading.Lock()
         # Of each caller: when it was last noted, and its associations since.
         self._callers: dict[tuple[str, str, str | None], tuple[float, int]] = {}
+
+    def prepare(self) -> None:
+        """Make the folder before the first note, as `NoteFolder.prepare`."""
+        self._folder.prepare()
 
     def admit(self, calling_ae_title: str, peer_address: str, certificate: str | None) -> None:
         """Count an association, and write a note where one is due.
@@ -65,7 +71,7 @@ class AdmissionNotes:
         Raises
         ------
         OSError
-            If the note cannot be written.
+            If the note cannot be written; its associations go into the next one.
         """
         caller = (calling_ae_title, peer_address, certificate)
         now = time.monotonic()
@@ -85,29 +91,22 @@ class AdmissionNotes:
                 certificate=certificate,
                 associations=since,
             )
-            self._write(note)
-
-    def _write(self, note: AdmissionNote) -> None:
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-        temporary = self.folder / f"{name}.part"
-        content = asdict(note) | {"time": note.time.isoformat()}
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.rename(self.folder / f"{name}.json")
+            try:
+                self._folder.write(asdict(note) | {"time": note.time.isoformat()})
+            except OSError:
+                with self._lock:
+                    # Unless it has made room for another meanwhile.
+                    if caller in self._callers:
+                        last, later = self._callers[caller]
+                        self._callers[caller] = (last, later + since)
+                raise
 
     def read(self) -> Iterator[tuple[Path, AdmissionNote]]:
-        """Yield the waiting notes, oldest first, each with its file.
+        """Yield the waiting notes, as `NoteFolder.read`."""
+        return self._folder.read(_decode)
 
-        A note that cannot be read, as after a power cut, is removed.
-        """
-        for path in sorted(self.folder.glob("*.json")):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                content["time"] = datetime.fromisoformat(content["time"])
-                note = AdmissionNote(**content)
-            except FileNotFoundError:
-                continue
-            except (ValueError, TypeError, KeyError):
-                logger.warning("dropped an admission note that cannot be read: %s", path.name)
-                path.unlink(missing_ok=True)
-                continue
-            yield path, note
+
+def _decode(text: str) -> AdmissionNote:
+    content = json.loads(text)
+    content["time"] = datetime.fromisoformat(content["time"])
+    return AdmissionNote(**content)

@@ -7,13 +7,8 @@ report would survive a power cut.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
-import os
-import time
-import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +22,7 @@ from dicom_node.commitment import (
     read_report,
 )
 from dicom_node.errors import CommitmentReportError
+from dicom_node.receiving.note_folder import NoteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "commitments"
 MAXIMUM_WAITING = 10_000
-_ORPHAN_AFTER_SECONDS = 60.0
 
 # PS3.7 annex C.
 _SUCCESS = 0x0000
@@ -56,10 +51,17 @@ class CommitmentReports:
     ----------
     spool_dir
         Root of the spool; the folder in it is made when the first report comes.
+    minimum_free_bytes
+        What a report must leave free of the spool's file system, as of `NoteFolder`.
     """
 
-    def __init__(self, spool_dir: Path) -> None:
-        self._folder = spool_dir / FOLDER
+    def __init__(self, spool_dir: Path, minimum_free_bytes: int | None = None) -> None:
+        self._folder = NoteFolder(
+            spool_dir / FOLDER,
+            MAXIMUM_WAITING,
+            minimum_free_bytes=minimum_free_bytes,
+            durable=True,
+        )
 
     def write(self, report: CommitmentReport) -> None:
         """Keep a report; returns when it would survive a power cut.
@@ -67,54 +69,21 @@ class CommitmentReports:
         Raises
         ------
         OSError
-            If it is not durable, or too many wait.
+            If it is not durable, too many wait, or too little would be left free.
         """
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        if self._is_full():
-            raise OSError(errno.EDQUOT, f"{MAXIMUM_WAITING} commitment reports wait already")
-        name = uuid.uuid4().hex
-        temporary = self._folder / f"{name}.part"
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                json.dump(asdict(report), file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._folder / f"{name}.json")
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        for folder in (self._folder, self._folder.parent):
-            _fsync_folder(folder)
+        self._folder.prepare()
+        self._folder.write(asdict(report))
 
     def waiting(self) -> Iterator[tuple[Path, CommitmentReport]]:
         """Yield the reports that wait, each with the path that :meth:`drop` takes.
 
         One that cannot be read is dropped: the destination is asked again when its time is over.
         """
-        self._remove_orphans()
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                report = _decode(path.read_text(encoding="utf-8"))
-            except (ValueError, TypeError, KeyError, RecursionError):
-                logger.warning("dropped a commitment report that cannot be read: %s", path.name)
-                self.drop(path)
-                continue
-            yield path, report
+        return self._folder.read(_decode)
 
     def drop(self, path: Path) -> None:
         """Remove a report that is recorded; one that is gone already is fine."""
-        path.unlink(missing_ok=True)
-
-    def _remove_orphans(self) -> None:
-        """Remove what a killed listener left half-written; a living one takes no minute."""
-        for path in self._folder.glob("*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _ORPHAN_AFTER_SECONDS:
-                    path.unlink()
-
-    def _is_full(self) -> bool:
-        with os.scandir(self._folder) as entries:
-            return sum(1 for _ in entries) >= MAXIMUM_WAITING
+        self._folder.drop(path)
 
 
 def commitment_context() -> PresentationContext:
@@ -169,11 +138,3 @@ def _decode(text: str) -> CommitmentReport:
         tuple(str(uid) for uid in content["committed"]),
         tuple((str(uid), str(words)) for uid, words in content["failed"]),
     )
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -65,7 +65,7 @@ class Listener:
         self._spool = spool
         self._gate = Gate(config, spool)
         self._store = StoreProvider(config, spool, self._note, on_received)
-        self._reports = CommitmentReports(config.spool_dir)
+        self._reports = CommitmentReports(config.spool_dir, config.minimum_free_bytes)
         self._server: GuardedServer | None = None
 
     def start(self) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from dicom_node.receiving.note_folder import NoteFolder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-logger = logging.getLogger(__name__)
 
 MAXIMUM_NOTES = 1000
 NOTES_OF_AN_ADDRESS = 100
@@ -83,50 +80,32 @@ class RefusalNotes:
     Parameters
     ----------
     folder
-        Where the notes are; it must exist before the first is written.
+        Where the notes are.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = NoteFolder(folder, MAXIMUM_NOTES)
         self._lock = threading.Lock()
         # What was noted within the last hour, and when, oldest first.
         self._noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
+    def prepare(self) -> None:
+        """Make the folder before the first note, as `NoteFolder.prepare`."""
+        self._folder.prepare()
+
     def write(self, note: RefusalNote) -> Path | None:
         """Write a note, or nothing where it repeats one or there were too many."""
-        if not self._may_note(note) or self._count() >= MAXIMUM_NOTES:
+        if not self._may_note(note) or self._folder.is_full():
             return None
-        content = asdict(note) | {"time": note.time.isoformat()}
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-        temporary = self._folder / f"{name}.part"
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        path = self._folder / f"{name}.json"
-        temporary.rename(path)
-        return path
+        return self._folder.write(asdict(note) | {"time": note.time.isoformat()})
 
     def read(self) -> Iterator[tuple[Path, RefusalNote]]:
-        """Yield the waiting notes, oldest first, each with the path that :meth:`drop` takes.
-
-        A note that cannot be read, as after a power cut, is dropped; what is no file is left alone.
-        """
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                note = _decode(path.read_text(encoding="utf-8"))
-            except (FileNotFoundError, IsADirectoryError):
-                continue
-            except (ValueError, TypeError, KeyError, RecursionError):
-                logger.warning("dropped a refusal note that cannot be read: %s", path.name)
-                self.drop(path)
-                continue
-            yield path, note
+        """Yield the waiting notes, as `NoteFolder.read`."""
+        return self._folder.read(_decode)
 
     def drop(self, path: Path) -> None:
         """Remove a note that is recorded elsewhere; one that is gone already is fine."""
-        path.unlink(missing_ok=True)
-
-    def _count(self) -> int:
-        with os.scandir(self._folder) as entries:
-            return sum(1 for _ in entries)
+        self._folder.drop(path)
 
     def _may_note(self, note: RefusalNote) -> bool:
         key = (

@@ -85,8 +85,7 @@ class Spool:
         self._inbox = root / "inbox"
         self._studies = root / "studies"
         self._quarantine = root / "quarantine"
-        self._refusals = root / "refusals"
-        self._notes = RefusalNotes(self._refusals)
+        self._notes = RefusalNotes(root / "refusals")
         self.admissions = AdmissionNotes(root / "admissions")
 
     def prepare(self) -> int:
@@ -102,15 +101,14 @@ class Spool:
         SpoolError
             If the folders cannot be made or written.
         """
-        folders = (
-            *(self._incoming, self._inbox, self._studies, self._quarantine, self._refusals),
-            self.admissions.folder,
-        )
+        folders = (self._incoming, self._inbox, self._studies, self._quarantine)
         try:
             # What is in it is nobody else's business on this machine.
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in folders:
                 folder.mkdir(exist_ok=True)
+            self._notes.prepare()
+            self.admissions.prepare()
             _fsync_folder(self.root)
             return sum(_remove_if_orphan(path) for path in self._incoming.iterdir())
         except OSError as error:

@@ -20,7 +20,7 @@ from dicom_node.config import CommitmentMethod, DimseDestination, ListenerConfig
 from dicom_node.errors import CommitmentReportError, PeerNotReadyError, PeerUnavailableError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.peers.commitment import request_commitment
-from dicom_node.receiving.commitment_reports import CommitmentReports
+from dicom_node.receiving.commitment_reports import FOLDER, MAXIMUM_WAITING, CommitmentReports
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
 from worker import dispatch
@@ -265,12 +265,21 @@ def test_a_report_that_says_nothing_is_refused(listener: Listener, tmp_path: Pat
 
 
 def test_a_spool_that_takes_no_report_answers_no_success(
-    listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("dicom_node.receiving.commitment_reports.MAXIMUM_WAITING", 1)
     assert send_report(listener.port, report_of(["1.2.3"], [])) == 0x0000
+    for number in range(MAXIMUM_WAITING - 1):
+        (tmp_path / "data" / "spool" / FOLDER / f"{number}.part").touch()
     assert send_report(listener.port, report_of(["1.2.4"], [])) == 0x0110
     assert len(reports(tmp_path)) == 1
+
+
+def test_a_report_leaves_the_disk_what_objects_have_to_leave_it(tmp_path: Path) -> None:
+    spool_dir = tmp_path / "spool"
+    spool_dir.mkdir()
+    with pytest.raises(OSError, match="would be free"):
+        CommitmentReports(spool_dir, 2**60).write(CommitmentReport(TRANSACTION, (), ()))
+    assert list((spool_dir / FOLDER).iterdir()) == []
 
 
 @pytest.mark.parametrize("uid", ["", "1.2\0", "'; --", "1" * 65, ["1.2", "1.3"]])
