@@ -33,6 +33,7 @@ class AuditAction(StrEnum):
     DATABASE_UPGRADED = "database_upgraded"
     DATABASE_BACKED_UP = "database_backed_up"
     DATABASE_RESTORED = "database_restored"
+    DATABASE_RECONCILED = "database_reconciled"
     AUDIT_EXPORTED = "audit_exported"
 
 

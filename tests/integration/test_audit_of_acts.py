@@ -69,6 +69,7 @@ def test_receipt_and_screening_are_on_record_once(site):
         (("studies", "requeue", "1", "--rescreen"), AuditAction.STUDY_REQUEUED),
         (("studies", "show", "1", "--patient"), AuditAction.PATIENT_SHOWN),
         (("studies", "list", "--patient"), AuditAction.PATIENTS_LISTED),
+        (("db", "reconcile"), AuditAction.DATABASE_RECONCILED),
     ],
 )
 def test_a_persons_command_is_on_record_with_the_person(site, arguments, action):
@@ -77,7 +78,7 @@ def test_a_persons_command_is_on_record_with_the_person(site, arguments, action)
     (line,) = _lines(site)[before:]
     assert (line.action, line.actor_kind) == (action, ActorKind.PERSON)
     assert (line.actor, line.source) == (getpass.getuser(), socket.gethostname())
-    of_study = None if action is AuditAction.PATIENTS_LISTED else _study(site).study_instance_uid
+    of_study = _study(site).study_instance_uid if "1" in arguments else None
     assert line.study_instance_uid == of_study
 
 

@@ -87,11 +87,16 @@ def reconcile(*, json: JsonOption = False) -> None:
 
     Stop node and workers before. Harmless where they agree.
     """
+    from worker.audit_entry import AuditAction
+    from worker.audit_trail import acted
     from worker.bootstrap import open_database
 
     settings = start_command()
     database = open_database(settings)
     try:
+        # It has many transactions: the line comes first, so that none of them is without one.
+        with database.transaction() as session:
+            acted(session, AuditAction.DATABASE_RECONCILED)
         done = _reconcile(settings, database)
     finally:
         database.close()
