@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.receiving.refusals import EdgeReason
 from worker.audit_entry import Actor, ActorKind, AuditAction, AuditEntry, AuditOutcome
@@ -107,8 +107,8 @@ def stopped(database: Database, name: str) -> None:
     """Record that a process of this product ends; one that is killed records nothing."""
     try:
         _application(database, AuditAction.APPLICATION_STOPPED, name)
-    except (InterfaceError, OperationalError):
-        # It must come to its end without the database, too.
+    except DBAPIError:
+        # It must come to its end without a database that can be written, too.
         log.warning("stop_not_audited", process=name)
 
 

@@ -46,10 +46,11 @@ class Loop:
         self._wake.set()
 
     def stop(self, timeout: float | None = None) -> None:
-        """End after the current round and wait for that."""
+        """End after the current round and wait for that; never started, it has none."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

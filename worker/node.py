@@ -63,53 +63,63 @@ class Node:
         self._database: Database | None = None
         self._intake_loop: Loop | None = None
         self._loops: list[Loop] = []
+        self._start_loop = Loop("start", self._begin_work, _START_PAUSE_SECONDS)
+        self._stopping = threading.Event()
+        # That which is there, and may still only be readable; `_database` is the one at work.
+        self._opened: Database | None = None
         try:
-            self._database = bootstrap.open_database(settings)
+            self._opened = bootstrap.open_database(settings)
         except OperationalError:
             log.warning("database_unreachable", detail="receiving goes on without it")
-            self._loops.append(Loop("start", self._open_database, _START_PAUSE_SECONDS))
 
     def start(self) -> None:
-        """Start listening and working."""
-        if self._database is not None:
-            self._start_loops(self._database)
-        for loop in self._loops:
-            loop.start()
+        """Start listening, and working as soon as the database can be written."""
         self._listener.start()
+        self._start_loop.start()
         log.info("node_started")
 
     def stop(self) -> None:
         """Stop listening, finish the round each loop is in, close the database."""
+        self._stopping.set()
         self._listener.stop()
+        self._start_loop.stop(timeout=30)
         for loop in self._loops:
             loop.stop(timeout=30)
         if self._database is not None:
             audit_trail.stopped(self._database, "node")
-            self._database.close()
+        if self._opened is not None:
+            self._opened.close()
         log.info("node_stopped")
 
-    def _open_database(self) -> int:
-        if self._database is None:
-            self._database = bootstrap.open_database(self._settings)
-            self._start_loops(self._database)
-            for loop in self._loops[1:]:
+    def _begin_work(self) -> int:
+        """Start the loops, once the first writes have succeeded; until then try again."""
+        if self._database is not None:
+            return 0
+        if self._opened is None:
+            self._opened = bootstrap.open_database(self._settings)
+        loops = self._prepare_loops(self._opened)
+        if not self._stopping.is_set():
+            self._loops = loops
+            for loop in loops:
                 loop.start()
+        self._database = self._opened
         return 0
 
-    def _start_loops(self, database: Database) -> None:
+    def _prepare_loops(self, database: Database) -> list[Loop]:
         settings = self._settings
-        audit_trail.started(database, "node")
         intake = Intake(database, self._spool, settings.settle_seconds)
         assembler = bootstrap.assembler(settings, database)
         sweeper = bootstrap.sweeper(settings, database)
         janitor = ResultJanitor(database, settings.results_dir)
         deliverer = dispatch.deliverer(settings, database)
-        deliverer.take_over()
         committer = dispatch.committer(settings, database)
         retention = dispatch.retention(settings, database)
         pause = min(settings.sweep_seconds, settings.settle_seconds)
+        deliverer.take_over()
+        # Last, so that a start is recorded once however often it is tried.
+        audit_trail.started(database, "node")
         self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
-        loops = [
+        return [
             self._intake_loop,
             Loop("assembly", lambda: assembler.run_once() if intake.caught_up else 0, pause),
             Loop("sweep", sweeper.run_once, pause),
@@ -125,7 +135,6 @@ class Node:
             Loop("commitment-reports", committer.take_reports, _COMMITMENT_PAUSE_SECONDS),
             Loop("retention", retention.run_once, _RETENTION_PAUSE_SECONDS),
         ]
-        self._loops.extend(loops)
 
     def _wake_intake(self) -> None:
         if self._intake_loop is not None:

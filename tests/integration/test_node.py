@@ -1,11 +1,13 @@
 """The node with its database away: it receives, and catches up when the database is back."""
 
 import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
 from support.system import wait_until
 
 from worker.db import schema
 from worker.db.engine import Database
-from worker.db.tables import Instance, Study
+from worker.db.tables import AuditEvent, Instance, Study
 from worker.embedded.process import free_ports
 from worker.errors import SchemaOutdatedError
 from worker.lifecycle import StudyState
@@ -70,6 +72,60 @@ def test_it_receives_without_a_database_and_catches_up(
         database.close()
     finally:
         node.stop()
+
+
+def test_it_receives_and_stops_while_the_database_can_only_be_read(
+    tmp_path, postgresql_url, valkey, storescu, files, monkeypatch
+):
+    monkeypatch.setattr("worker.node._START_PAUSE_SECONDS", 0.2)
+    database = Database(postgresql_url)
+    schema.upgrade(database.engine)
+    settings = settings_for(tmp_path, postgresql_url, valkey.url)
+    let_write(database, may=False)
+    node = Node(settings)
+    try:
+        with capture_logs() as logs:
+            node.start()
+            storescu.send(*files, port=settings.listen_port, called="LUNGWATCH")
+            wait_until("two starts have failed", lambda: str(logs).count("InternalError") > 1, 30)
+        let_write(database, may=True)
+
+        def recorded() -> bool:
+            with database.reading() as session:
+                return session.query(Instance).count() == len(files)
+
+        wait_until("all instances are recorded", recorded, 30)
+        with database.reading() as session:
+            assert session.query(AuditEvent).filter_by(action="application_started").count() == 1
+        let_write(database, may=False)
+    finally:
+        node.stop()
+        database.close()
+
+
+def let_write(database: Database, *, may: bool) -> None:
+    """Let all who connect from now on write or only read, as on a standby; the others go."""
+    read_only = "off" if may else "on"
+    with database.engine.connect() as connection:
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"))
+        connection.commit()
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(
+            text(f"ALTER DATABASE {name} SET default_transaction_read_only = {read_only}")
+        )
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        connection.commit()
+
+
+def test_it_stops_before_any_loop_was_started(tmp_path, valkey):
+    (port,) = free_ports(1)
+    nobody = f"postgresql+psycopg://lungwatch@127.0.0.1:{port}/lungwatch"
+    Node(settings_for(tmp_path, nobody, valkey.url)).stop()
 
 
 def test_it_does_not_start_on_an_outdated_schema(tmp_path, valkey):
