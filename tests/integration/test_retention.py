@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import BasicTextSRStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support.command import lungwatch
 from support.installation import Installation
@@ -276,6 +277,28 @@ def test_a_part_that_comes_again_changes_nothing_and_a_new_slice_asks_for_the_re
 
     site.receive(site.files)
     assert site.study().state is StudyState.QUEUED
+
+
+def test_what_comes_after_the_files_went_goes_in_its_time(site, tmp_path):
+    assert clean(site) == 1
+    late = dcmread(site.files[0])
+    late.SOPClassUID = late.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.3.98"
+    late.save_as(tmp_path / "report.dcm")
+    site.receive([tmp_path / "report.dcm"])
+    assert (site.study().state, len(files_of(site))) == (StudyState.COMPLETED, 1)
+    assert clean(site, retention_days=1) == 0
+    assert (clean(site), files_of(site)) == (1, [])
+
+    late = dcmread(site.files[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.3.99"
+    late.ImagePositionPatient[2] -= 5
+    late.save_as(tmp_path / "slice.dcm")
+    site.receive([tmp_path / "slice.dcm"])
+    assert (site.study().state, len(files_of(site))) == (StudyState.REFUSED, 1)
+    assert clean(site, retention_refused_days=1) == 0
+    assert (clean(site, retention_refused_days=1e-10), files_of(site)) == (1, [])
+    assert clean(site, retention_refused_days=1e-10) == 0
 
 
 def test_low_disk_takes_delivered_studies_before_their_time(site):

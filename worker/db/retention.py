@@ -55,13 +55,15 @@ def due(session: Session, why: Why, before: datetime | None, limit: int) -> Sequ
     why
         Which kind of studies.
     before
-        Only those that changed, or were reviewed, before; None for all.
+        Only those that changed, or were reviewed, before, and received nothing since; None for all.
     limit
         How many.
     """
     since = _last_review() if why is Why.REVIEWED else Study.updated_at
     query = select(Study.id).where(_may_go(why)).order_by(since, Study.id).limit(limit)
-    return session.scalars(query if before is None else query.where(since < before)).all()
+    if before is not None:
+        query = query.where(since < before, ~_exists(Instance, Instance.received_at >= before))
+    return session.scalars(query).all()
 
 
 def mark(session: Session, study_id: int, why: Why) -> bool:
@@ -149,14 +151,20 @@ def _may_go(why: Why) -> ColumnElement[bool]:
     """Give the condition on a study; the one place that says what may be removed."""
     reviewed = _last_review().is_not(None)
     kept = and_(Study.state == StudyState.COMPLETED, _delivery_exists(_delivered()), ~_unsettled())
-    nothing_to_keep = and_(Study.state.in_(_OF_NO_RESULT), ~_in_force())
+    nothing_to_keep = and_(Study.state.in_(_OF_NO_RESULT), ~_in_force(), ~_unsettled())
     conditions = {
         Why.DELIVERED: and_(kept, ~reviewed),
         Why.PRESSED: and_(kept, ~reviewed),
         Why.REVIEWED: and_(kept, reviewed),
         Why.REFUSED: and_(nothing_to_keep, ~reviewed),
     }
-    return and_(Study.cleaned_at.is_(None), conditions[why])
+    # Of a study that was cleaned before: what came or was made since.
+    left = or_(
+        Study.cleaned_at.is_(None),
+        _exists(Instance, Instance.cleaned_at.is_(None)),
+        _exists(Screening, Screening.cleaned_at.is_(None)),
+    )
+    return and_(left, conditions[why])
 
 
 def _last_review() -> ScalarSelect[datetime]:
@@ -165,13 +173,16 @@ def _last_review() -> ScalarSelect[datetime]:
 
 
 def _in_force() -> ColumnElement[bool]:
-    in_force = (ScreeningState.QUEUED, ScreeningState.RUNNING, ScreeningState.SUCCEEDED)
-    return (
-        select(Screening.id)
-        .where(Screening.study_id == Study.id, Screening.state.in_(in_force))
-        .correlate(Study)
-        .exists()
-    )
+    """Whether a screening is at work, or its result is still here."""
+    at_work = Screening.state.in_((ScreeningState.QUEUED, ScreeningState.RUNNING))
+    kept = and_(Screening.state == ScreeningState.SUCCEEDED, Screening.cleaned_at.is_(None))
+    return _exists(Screening, or_(at_work, kept))
+
+
+def _exists(
+    table: type[Instance | Screening], condition: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    return select(table.id).where(table.study_id == Study.id, condition).correlate(Study).exists()
 
 
 def _delivered() -> ColumnElement[bool]:
