@@ -110,10 +110,7 @@ class Retention:
         actor
             Who does it, for the audit trail; None for the person at this shell.
         """
-        with self._database.reading() as session:
-            left = retention.unfinished(session)
-        for study_id in left:
-            self._remove_files(study_id)
+        self.finish()
         done = [
             cleaned
             for why, study_id in self._by_age()
@@ -123,6 +120,16 @@ class Retention:
         if done:
             log.info("studies_cleaned", studies=len(done))
         return done
+
+    def finish(self) -> None:
+        """Remove what was given up and, by an interruption, is still there."""
+        while True:
+            with self._database.reading() as session:
+                left = retention.unfinished(session)
+            if not left:
+                return
+            for study_id in left:
+                self._remove_files(study_id)
 
     def preview(self) -> list[Cleaned]:
         """Tell what `clean` would remove now."""

@@ -200,6 +200,17 @@ def test_what_a_crash_left_of_a_marked_study_is_removed_by_the_next_round(site):
     assert not site.study().files_to_remove
 
 
+def test_reconciling_brings_nothing_back_that_was_given_up(site):
+    with site.database.transaction() as session:
+        assert retention.mark(session, site.study().id, Why.DELIVERED)
+    done = lungwatch("db", "reconcile", "--json", data_dir=site.settings.data_dir)
+    assert done.code == 0, done.stderr
+    assert set(done.json.values()) == {0}
+    assert files_of(site) == []
+    assert list((site.settings.spool_dir / "inbox").iterdir()) == []
+    assert not site.study().files_to_remove
+
+
 def test_no_files_go_without_a_line_in_the_audit_trail(site, monkeypatch):
     class Killed(BaseException):
         """The end of the process at this point."""

@@ -90,6 +90,7 @@ def reconcile(*, json: JsonOption = False) -> None:
     from worker.audit_entry import AuditAction
     from worker.audit_trail import acted
     from worker.bootstrap import open_database
+    from worker.dispatch import retention
 
     settings = start_command()
     database = open_database(settings)
@@ -97,6 +98,9 @@ def reconcile(*, json: JsonOption = False) -> None:
         # It has many transactions: the line comes first, so that none of them is without one.
         with database.transaction() as session:
             acted(session, AuditAction.DATABASE_RECONCILED)
+        # Else what was given up would come back. Not after `restore`: a study that an old backup
+        # gave up may have come again since, and its images are nowhere else.
+        retention(settings, database).finish()
         done = _reconcile(settings, database)
     finally:
         database.close()
