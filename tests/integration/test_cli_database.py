@@ -13,6 +13,21 @@ def test_a_new_database_is_upgraded_and_then_current(tmp_path):
     assert after.json["up_to_date"] is True
 
 
+def test_whoever_makes_the_database_closes_its_folder_to_other_users(tmp_path):
+    made, restored, file = tmp_path / "made", tmp_path / "restored", tmp_path / "backup.zip"
+    for folder in (made, restored):
+        folder.mkdir()
+        folder.chmod(0o755)
+    for folder, command in (
+        (made, ["upgrade"]),
+        (made, ["backup", file]),
+        (restored, ["restore", file]),
+    ):
+        done = lungwatch("db", *command, data_dir=folder)
+        assert done.code == 0, done.stderr
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_postgresql_is_upgraded_too(postgresql_url):
     assert lungwatch("db", "upgrade", database_url=postgresql_url).code == 0
     assert lungwatch("db", "check", database_url=postgresql_url).code == 0

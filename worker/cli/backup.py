@@ -58,10 +58,13 @@ def restore(
     """
     from worker.audit_entry import AuditAction
     from worker.audit_trail import acted
+    from worker.bootstrap import close_data_folder
     from worker.db import dump
     from worker.db.engine import Database
 
     settings = start_command()
+    if settings.data_dir.is_dir():
+        close_data_folder(settings.data_dir)
     database = Database(settings.resolved_database_url)
     try:
         manifest = dump.restore(database.engine, file)

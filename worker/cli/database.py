@@ -22,10 +22,14 @@ def upgrade() -> None:
     """Run the migrations the database lacks; harmless where it lacks none."""
     from worker.audit_entry import AuditAction
     from worker.audit_trail import acted
+    from worker.bootstrap import close_data_folder
     from worker.db import schema
     from worker.db.engine import Database
 
-    database = Database(start_command().resolved_database_url)
+    settings = start_command()
+    if settings.data_dir.is_dir():
+        close_data_folder(settings.data_dir)
+    database = Database(settings.resolved_database_url)
     try:
         before = schema.check(database.engine).current
         schema.upgrade(database.engine)
