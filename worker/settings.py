@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = "LUNGWATCH_"
-
-# In the order of docs/settings.md.
-GROUPS = (
-    StorageSettings,
-    ReceivingSettings,
-    EncryptionSettings,
-    AssemblySettings,
-    ScreeningSettings,
-    ModelSettings,
-    DeliverySettings,
-    RetentionSettings,
-    IdentitySettings,
-    LogSettings,
-)
 
 
 class Settings(
@@ -127,6 +113,10 @@ def _url(settings: Settings, service: str) -> str:
     if url is None:
         raise SettingsError(f"{password_variable} is set without {url_variable}: set that, too.")
     return url_with_password(url_variable, url, password_variable, password)
+
+
+# In the order of docs/settings.md.
+GROUPS: tuple[type[BaseModel], ...] = Settings.__bases__[1:]
 
 
 def load_settings(**overrides: object) -> Settings:

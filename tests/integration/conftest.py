@@ -35,8 +35,19 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
+def sqlite_database(tmp_path: Path) -> Iterator[Database]:
+    """Give an empty SQLite database of the newest schema."""
+    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
+    schema.upgrade(database.engine)
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
+    spool = Spool(tmp_path / "spool")
+    spool.prepare()
+    return spool
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from support.study_rows import screened_study
 
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.receiving.refusals import RefusalNote
-from dicom_node.receiving.spool import Spool
 from worker.assembler import Assembler
-from worker.db import schema, screenings, studies
-from worker.db.engine import Database
+from worker.db import screenings, studies
 from worker.db.tables import Event, Instance, Study
 from worker.intake import Intake
 from worker.lifecycle import ScreeningState, StudyState
@@ -27,18 +25,8 @@ POISON = (
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
-    schema.upgrade(database.engine)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def spool(tmp_path):
-    spool = Spool(tmp_path / "spool")
-    spool.prepare()
-    return spool
+def database(sqlite_database):
+    return sqlite_database
 
 
 @pytest.fixture

@@ -31,18 +31,8 @@ from worker.lifecycle import StudyState
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'lungwatch.db'}")
-    schema.upgrade(database.engine)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def spool(tmp_path):
-    spool = Spool(tmp_path / "spool")
-    spool.prepare()
-    return spool
+def database(sqlite_database):
+    return sqlite_database
 
 
 @pytest.fixture(scope="module")

@@ -25,21 +25,15 @@ from support.raw_association import (
 
 from dicom_node.config import ListenerConfig
 from dicom_node.receiving.listener import Listener
-from dicom_node.receiving.spool import Spool
 from dicom_node.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from dicom_node.receiving.spool import Spool
     from dicom_node.tls import TlsFiles
 
 A_ASSOCIATE_RJ, A_ABORT = 3, 7
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
 
 
 @pytest.fixture
