@@ -37,6 +37,13 @@ def cost_of(pid: int) -> Cost:
     return Cost(int(rss), threads, files)
 
 
+def peak_rss_kib(pid: int) -> int:
+    """Read the most resident memory a process ever had, in KiB: what it freed since counts too."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak)
+
+
 def cost_at_rest(pid: int, base: Cost, seconds: float) -> Cost:
     """Wait until threads and files are back at a base, for some seconds, and give what there is."""
     deadline = time.monotonic() + seconds

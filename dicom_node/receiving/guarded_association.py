@@ -10,6 +10,7 @@ association with an A-ABORT.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,14 @@ class GuardedAssociation(Association):
             _send_abort(self.dul)
         finally:
             self.dul.kill_dul()
+
+    def let_go(self) -> None:
+        """Let go of the data sets that were never answered, once both threads have ended.
+
+        An association is garbage only when the collector comes round, and they may be long.
+        """
+        self.dimse.message = None
+        self.dimse.msg_queue = queue.Queue()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401
         thread = threading.get_ident()

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     import ssl
 
     from pynetdicom import AE
-    from pynetdicom.association import Association
     from pynetdicom.events import EventHandlerType
     from pynetdicom.presentation import PresentationContext
 
@@ -148,6 +147,7 @@ class GuardedServer(ThreadedAssociationServer):
                 association.join()
                 # Its other thread, which the socket's deadlines bound.
                 association.dul.join()
+                association.let_go()
         except OSError:
             logger.debug("a connection ended early", exc_info=True)
         except Exception:
@@ -156,7 +156,7 @@ class GuardedServer(ThreadedAssociationServer):
             self._places.leave(place)
             close(place.connection)
 
-    def _admit(self, place: Place, client_address: tuple[Any, ...]) -> Association | None:
+    def _admit(self, place: Place, client_address: tuple[Any, ...]) -> GuardedAssociation | None:
         """Bring a connection as far as an association, None where it does not get there."""
         deadline = place.accepted + self._config.acse_timeout
         place.connection.settimeout(0)
@@ -186,11 +186,11 @@ class GuardedServer(ThreadedAssociationServer):
         if answer or decoded is None:
             self._part(place, answer or first_pdu.abort())
             return None
-        place.association = self._association(place, client_address)
+        association = place.association = self._association(place, client_address)
         # What pynetdicom does once it has read the PDU itself (PS3.8 table 9-10, Evt6).
-        place.association.dul._recv_pdu.put(decoded)  # noqa: SLF001
-        place.association.dul.event_queue.put("Evt6")
-        return place.association
+        association.dul._recv_pdu.put(decoded)  # noqa: SLF001
+        association.dul.event_queue.put("Evt6")
+        return association
 
     def _encrypt(self, place: Place, context: ssl.SSLContext, deadline: float) -> bool:
         try:
@@ -246,7 +246,7 @@ class GuardedServer(ThreadedAssociationServer):
         while read_exactly(place.connection, 4096, deadline):
             pass
 
-    def _association(self, place: Place, client_address: tuple[Any, ...]) -> Association:
+    def _association(self, place: Place, client_address: tuple[Any, ...]) -> GuardedAssociation:
         """Build what pynetdicom builds, around a socket with deadlines."""
         association = GuardedAssociation(self.ae)
         association._server = self  # noqa: SLF001

@@ -24,10 +24,12 @@ from dicom_node.errors import SpoolError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.receiving.admissions import AdmissionNotes
+from dicom_node.receiving.data_set import FiledDataSet, parts_of
 from dicom_node.receiving.refusals import RefusalNote, RefusalNotes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BytesIO
 
 _TEMPORARY_SUFFIX = ".part"
 _OWN_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{64}\.dcm")
@@ -54,10 +56,11 @@ def uid_hash(uid: str) -> str:
     return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def content_digest(dataset: bytes, transfer_syntax_uid: str) -> str:
+def content_digest(dataset: bytes | BytesIO, transfer_syntax_uid: str) -> str:
     """Hexadecimal SHA-256 of a transfer syntax and a data set encoded in it, without file meta."""
     digest = hashlib.sha256(transfer_syntax_uid.encode() + b"\0")
-    digest.update(dataset)
+    for part in parts_of(dataset):
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -126,7 +129,7 @@ class Spool:
 
     def store(
         self,
-        dataset: bytes,
+        dataset: bytes | BytesIO,
         *,
         sop_class_uid: str,
         sop_instance_uid: str,
@@ -155,8 +158,6 @@ class Spool:
         SpoolError
             If it is not durable; nothing is left of it then.
         """
-        digest = content_digest(dataset, transfer_syntax_uid)
-        target = self._inbox / f"{uid_hash(sop_instance_uid)}-{digest}.dcm"
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = UID(sop_class_uid)
         meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
@@ -167,6 +168,8 @@ class Spool:
         meta.SendingApplicationEntityTitle = calling_ae_title
         meta.ReceivingApplicationEntityTitle = called_ae_title
         try:
+            digest = content_digest(dataset, transfer_syntax_uid)
+            target = self._inbox / f"{uid_hash(sop_instance_uid)}-{digest}.dcm"
             if not target.exists():
                 self._write(target, _encode_file_header(meta), dataset)
             # Also for a duplicate: the thread that wrote it may not have come this far yet.
@@ -175,6 +178,20 @@ class Spool:
             msg = f"spool {self.root} could not store an instance: {error.strerror}"
             raise SpoolError(msg) from error
         return SpooledInstance(target, digest)
+
+    def file(self, begun: BytesIO) -> FiledDataSet:
+        """Give a data set that is still arriving a file to arrive in.
+
+        Raises
+        ------
+        SpoolError
+            If what has arrived of it cannot be written.
+        """
+        try:
+            return FiledDataSet(self._incoming, begun)
+        except OSError as error:
+            msg = f"spool {self.root} could not file a data set: {error.strerror}"
+            raise SpoolError(msg) from error
 
     def inbox(self) -> Iterator[Path]:
         """Yield what waits in the inbox, in order of receipt."""
@@ -310,14 +327,15 @@ class Spool:
         """Remove a note that has been recorded."""
         self._notes.drop(path)
 
-    def _write(self, target: Path, header: bytes, dataset: bytes) -> None:
+    def _write(self, target: Path, header: bytes, dataset: bytes | BytesIO) -> None:
         temporary = self._incoming / f"{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
         try:
             with temporary.open("xb") as file:
                 # Tells the janitor of another process that this file has an owner.
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(header)
-                file.write(dataset)
+                for part in parts_of(dataset):
+                    file.write(part)
                 file.flush()
                 # The kernel's own stamps are too coarse to keep the order of receipt.
                 received = time.time_ns()

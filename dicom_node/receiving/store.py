@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from typing import TYPE_CHECKING, cast
 
 from pynetdicom.pdu import P_DATA_TF
 
 from dicom_node.errors import SpoolError
 from dicom_node.reasons import Reason
+from dicom_node.receiving.data_set import FiledDataSet, RefusedDataSet
 from dicom_node.receiving.refusals import EdgeReason
 from dicom_node.status import StorageStatus
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from dicom_node.receiving.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+# Slices of a CT are shorter and stay in memory; two of them may wait for their answers in each
+# association while a third arrives.
+_LARGEST_IN_MEMORY = 2 << 20
+_NO_ROOM = (EdgeReason.OUT_OF_RESOURCES, "The spool's file system is full up to its watermark.")
 
 
 class StoreProvider:
@@ -54,43 +59,45 @@ class StoreProvider:
         self._spool = spool
         self._note = note
         self._on_received = on_received
-        # Associations whose current C-STORE has outgrown the limit; only their own threads
-        # touch their entries.
-        self._oversized: weakref.WeakSet[Association] = weakref.WeakSet()
 
     def on_pdu(self, event: Event) -> None:
-        """Let go of a data set that outgrows the limit while it arrives (EVT_PDU_RECV).
+        """Look at the data set that is arriving, so that memory stays bounded (EVT_PDU_RECV).
 
-        The sender gets its status when it has sent all, and memory stays bounded until then.
+        A long one goes into a file; one that is too long, or finds no room on the disk, is let
+        go at once. The sender gets its status when it has sent all.
         """
         message = event.assoc.dimse.message
         if message is None or not isinstance(event.pdu, P_DATA_TF):
             return
-        received = cast("BytesIO", message.data_set)
-        if received.tell() > self._config.maximum_instance_bytes:
-            self._oversized.add(event.assoc)
-            received.seek(0)
-            received.truncate()
+        arriving = cast("BytesIO", message.data_set)
+        if arriving.tell() <= _LARGEST_IN_MEMORY:
+            return
+        try:
+            refused = self._refusal(arriving)
+            if refused is None and not isinstance(arriving, FiledDataSet):
+                message.data_set = self._spool.file(arriving)
+        except SpoolError:
+            logger.exception("an instance was not stored")
+            refused = RefusedDataSet(StorageStatus.OUT_OF_RESOURCES, *_NO_ROOM)
+        if refused is not None:
+            arriving.close()
+            message.data_set = refused
 
     def on_store(self, event: Event) -> int:
         """Answer a C-STORE (EVT_C_STORE; PS3.4 section B.2.3)."""
+        with cast("BytesIO", cast("C_STORE", event.request).DataSet) as data_set:
+            return int(self._store(event, data_set))
+
+    def _store(self, event: Event, data_set: BytesIO) -> StorageStatus:
         request = cast("C_STORE", event.request)
-        dataset = cast("BytesIO", request.DataSet).getvalue()
         sop_class = str(request.AffectedSOPClassUID)
-        oversized = event.assoc in self._oversized
-        self._oversized.discard(event.assoc)
-        if oversized or len(dataset) > self._config.maximum_instance_bytes:
-            limit = self._config.maximum_instance_bytes
-            detail = f"The instance is larger than {limit} bytes."
-            self._note(event.assoc, Reason.TOO_LARGE, detail, sop_class)
-            return int(StorageStatus.CANNOT_UNDERSTAND)
         try:
-            if self._spool.free_bytes() - len(dataset) < self._config.minimum_free_bytes:
-                detail = "The spool's file system is full up to its watermark."
-                self._note(event.assoc, EdgeReason.OUT_OF_RESOURCES, detail, None)
-                return int(StorageStatus.OUT_OF_RESOURCES)
+            refused = data_set if isinstance(data_set, RefusedDataSet) else self._refusal(data_set)
+            if refused is not None:
+                self._note(event.assoc, refused.reason, refused.detail, sop_class)
+                return refused.status
             self._spool.store(
-                dataset,
+                data_set,
                 sop_class_uid=sop_class,
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
                 transfer_syntax_uid=event.context.transfer_syntax,
@@ -99,9 +106,23 @@ class StoreProvider:
             )
         except SpoolError:
             logger.exception("an instance was not stored")
-            return int(StorageStatus.OUT_OF_RESOURCES)
+            return StorageStatus.OUT_OF_RESOURCES
         self._wake_intake()
-        return int(StorageStatus.SUCCESS)
+        return StorageStatus.SUCCESS
+
+    def _refusal(self, data_set: BytesIO) -> RefusedDataSet | None:
+        """Refuse what is too long, or what would fill the disk beyond the watermark.
+
+        One that lies in a file is copied behind its file meta information, so that it too needs
+        room for as long as it is.
+        """
+        size, limit = data_set.tell(), self._config.maximum_instance_bytes
+        if size > limit:
+            detail = f"The instance is larger than {limit} bytes."
+            return RefusedDataSet(StorageStatus.CANNOT_UNDERSTAND, Reason.TOO_LARGE, detail)
+        if self._spool.free_bytes() - size < self._config.minimum_free_bytes:
+            return RefusedDataSet(StorageStatus.OUT_OF_RESOURCES, *_NO_ROOM)
+        return None
 
     def _wake_intake(self) -> None:
         if self._on_received is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from support.listening import AE_TITLE, association, orphans, reasons
+from support.listening import AE_TITLE, association, dataset_part, orphans, reasons
 from support.services import require
 
 from dicom_node.contexts import CT_TRANSFER_SYNTAXES
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from dicom_node.receiving.listener import Listener
     from dicom_node.receiving.spool import Spool
     from worker.embedded.orthanc import ThrowAwayOrthanc
-
-
-def dataset_part(path: Path) -> bytes:
-    """What follows the file meta information (PS3.10 section 7.1)."""
-    content = path.read_bytes()
-    return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def test_echo_by_dcmtk(listener: Listener) -> None:

@@ -141,7 +141,7 @@ def test_impostors(
         return
     assert not link.is_established
     # The alert of TLS goes out before the note is written.
-    for _ in range(500):
+    for _ in range(6000):
         if any(spool.refusals()):
             break
         time.sleep(0.01)
@@ -170,7 +170,8 @@ def tls_of(shown: TlsFiles | None, listener: TlsFiles | None) -> ssl.SSLContext:
 def call(port: int, ae_title: str, address: str, tls: ssl.SSLContext | None) -> Any:
     ae = AE(ae_title=ae_title)
     ae.add_requested_context(Verification)
-    ae.acse_timeout = ae.connection_timeout = 5
+    # The listener notes a refusal, on disk, before it answers.
+    ae.acse_timeout = ae.connection_timeout = 60
     return ae.associate(
         "127.0.0.1",
         port,

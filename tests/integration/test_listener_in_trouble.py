@@ -9,22 +9,32 @@ import struct
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
-from support.listening import AE_TITLE, association, orphans, reasons
+from support.listening import AE_TITLE, association, dataset_part, orphans, reasons
+from support.raw_association import (
+    association_request,
+    connected,
+    data_fragment,
+    receive_pdu,
+    store_request,
+)
+from support.system import wait_until
 
 from dicom_node.config import ListenerConfig
 from dicom_node.errors import ConfigurationError
 from dicom_node.receiving.listener import Listener
-from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.spool import Spool, content_digest, uid_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from pynetdicom.association import Association
 
 
 def echo(port: int) -> float:
@@ -46,6 +56,75 @@ def test_an_instance_over_the_limit_is_refused_and_the_next_is_not(
     assert statuses == [0xC000, 0xC000, 0x0000]
     assert reasons(spool) == {"too_large"}
     assert len(list(spool.inbox())) == 1
+
+
+def test_a_long_instance_is_stored_to_the_byte(
+    listener: Listener, raw_file: Callable[..., Path], spool: Spool
+) -> None:
+    sent = raw_file(os.urandom(9_000_001))
+    with association(listener.port) as link:
+        assert link.send_c_store(sent).Status == 0
+    (stored,) = spool.inbox()
+    assert dataset_part(stored) == dataset_part(sent)
+    digest = content_digest(dataset_part(sent), ExplicitVRLittleEndian)
+    assert stored.name == f"{uid_hash('1.2.3.4')}-{digest}.dcm"
+    assert orphans(spool) == []
+
+
+def test_a_long_data_set_that_never_ends_is_held_in_no_memory_and_leaves_no_file(
+    listener: Listener, spool: Spool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(4):
+            connection = stack.enter_context(connected(listener.port))
+            connection.sendall(association_request(sop_class=CTImageStorage))
+            receive_pdu(connection)
+            connection.sendall(store_request(CTImageStorage, f"1.2.{number}"))
+            for _ in range(100):
+                connection.sendall(data_fragment(bytes(100_000), last=False))
+        wait_until("they are in files", lambda: sum(sizes(spool)) > 4 * 9_500_000)
+        held = [association.dimse.message.data_set for association in associations(listener)]
+        assert len(held) == 4
+        # What a BytesIO holds itself.
+        assert max(data_set.getbuffer().nbytes for data_set in held) == 0
+        assert orphans(spool) == []
+    del held
+    wait_until("their files are gone", lambda: not sizes(spool))
+    assert list(spool.inbox()) == []
+
+
+def test_an_instance_over_the_limit_sent_ahead_of_an_answer_is_the_one_that_is_refused(
+    start_listener: Callable[..., Listener], spool: Spool
+) -> None:
+    listener = start_listener(maximum_instance_bytes=5_000_000)
+    pieces = [data_fragment(bytes(100_000), last=False)] * 60 + [data_fragment(b"the end")]
+    with connected(listener.port) as connection:
+        connection.sendall(association_request(sop_class=CTImageStorage))
+        receive_pdu(connection)
+        first = store_request(CTImageStorage, "1.2.1", 1) + data_fragment(bytes(100))
+        second = store_request(CTImageStorage, "1.2.2", 2) + b"".join(pieces)
+        connection.sendall(first + second)
+        answers = [receive_pdu(connection)[1] for _ in range(2)]
+    # (0000,0900) Status.
+    statuses = [answer.partition(b"\0\0\0\x09\x02\0\0\0")[2][:2] for answer in answers]
+    assert statuses == [b"\0\0", b"\0\xc0"]
+    assert len(list(spool.inbox())) == 1
+
+
+def sizes(spool: Spool) -> list[int]:
+    """Of the files this process holds open in the spool's folder that have no name there."""
+    incoming = str(spool.root / "incoming")
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(descriptor.readlink())
+            if target.startswith(incoming) and target.endswith("(deleted)"):
+                found.append(descriptor.stat().st_size)
+    return found
+
+
+def associations(listener: Listener) -> list[Association]:
+    return listener._server._places.associations()
 
 
 def test_the_watermark_refuses_and_recovers(

@@ -39,3 +39,9 @@ def reasons(spool: Spool) -> set[str]:
 
 def orphans(spool: Spool) -> list[Path]:
     return list((spool.root / "incoming").iterdir())
+
+
+def dataset_part(path: Path) -> bytes:
+    """What follows the file meta information (PS3.10 section 7.1)."""
+    content = path.read_bytes()
+    return content[144 + int.from_bytes(content[140:144], "little") :]

@@ -43,16 +43,25 @@ def association_request(
 
 def echo_request() -> bytes:
     """Encode a C-ECHO-RQ in one P-DATA-TF (PS3.7 table 9.3-12)."""
-    uid = VERIFICATION.encode() + b"\0"
-    command = _element(0x0002, uid)
-    for tag, value in ((0x0100, 0x0030), (0x0110, 1), (0x0800, 0x0101)):
-        command += _element(tag, struct.pack("<H", value))
-    return command_fragment(_element(0x0000, struct.pack("<L", len(command))) + command)
+    fields = {0x0100: 0x0030, 0x0110: 1, 0x0800: 0x0101}
+    return command_fragment(_command(VERIFICATION, fields))
+
+
+def store_request(sop_class: str, sop_instance: str, message_id: int = 1) -> bytes:
+    """Encode the command set of a C-STORE-RQ (PS3.7 table 9.3-1), without its data set."""
+    fields = {0x0100: 0x0001, 0x0110: message_id, 0x0700: 0, 0x0800: 0x0001}
+    instance = _element(0x1000, sop_instance.encode() + b"\0" * (len(sop_instance) % 2))
+    return command_fragment(_command(sop_class, fields, instance))
 
 
 def command_fragment(data: bytes, *, last: bool = True) -> bytes:
     """Encode a P-DATA-TF with a fragment of a command set (PS3.8 annex E.2)."""
-    return pdu(P_DATA_TF, struct.pack(">LBB", len(data) + 2, 1, 3 if last else 1) + data)
+    return _fragment(data, 3 if last else 1)
+
+
+def data_fragment(data: bytes, *, last: bool = True) -> bytes:
+    """Encode a P-DATA-TF with a fragment of a data set (PS3.8 annex E.2)."""
+    return _fragment(data, 2 if last else 0)
 
 
 @contextmanager
@@ -119,6 +128,18 @@ def _receive(connection: socket.socket, length: int) -> bytes:
             break
         received += part
     return received
+
+
+def _fragment(data: bytes, control: int) -> bytes:
+    return pdu(P_DATA_TF, struct.pack(">LBB", len(data) + 2, 1, control) + data)
+
+
+def _command(sop_class: str, fields: dict[int, int], more: bytes = b"") -> bytes:
+    """Encode a command set with its group length (PS3.7 section 6.3.1)."""
+    uid = sop_class.encode() + b"\0" * (len(sop_class) % 2)
+    numbers = b"".join(_element(tag, struct.pack("<H", value)) for tag, value in fields.items())
+    command = _element(0x0002, uid) + numbers + more
+    return _element(0x0000, struct.pack("<L", len(command))) + command
 
 
 def _item(kind: int, uid: str) -> bytes:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from support.raw_association import (
     P_DATA_TF,
+    VERIFICATION,
     association_request,
     command_fragment,
     connected,
+    data_fragment,
     echo,
     echo_request,
     receive_pdu,
+    store_request,
 )
 
-from bench.faults.abuse import Abuser, cost_at_rest, cost_of
+from bench.faults.abuse import Abuser, cost_at_rest, cost_of, peak_rss_kib
 from bench.faults.listener import ListenerProcess
 from bench.faults.scenario import Outcome, Scenario
 from dicom_node.transport import LARGEST_ASSOCIATION_PDU
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+# Two fewer than one address may have, for the C-ECHO that follows.
+_ASSOCIATIONS = 6
 _LONGEST = struct.pack(">L", 0xFFFFFFFF)
 _MOST_GROWTH_MIB = 50.0
 _SENT_BYTES = 64 << 20
@@ -51,6 +57,16 @@ def endless_command(port: int) -> None:
     with connected(port) as connection:
         _associate(connection)
         _pour(connection, b"", command_fragment(bytes(16_000), last=False) * 64)
+
+
+def endless_data(port: int) -> None:
+    """Send data sets without a last fragment, on several associations at once."""
+    with contextlib.ExitStack() as stack:
+        for number in range(_ASSOCIATIONS):
+            connection = stack.enter_context(connected(port))
+            _associate(connection, _CT_IMAGE_STORAGE)
+            connection.sendall(store_request(_CT_IMAGE_STORAGE, f"1.2.{number}"))
+            _pour(connection, b"", data_fragment(bytes(100_000), last=False))
 
 
 def unread_answers(port: int) -> None:
@@ -82,6 +98,7 @@ ATTACKS: tuple[Callable[[int], None], ...] = (
     four_gib_request,
     four_gib_data,
     endless_command,
+    endless_data,
     unread_answers,
     many_long_requests,
     empty_items,
@@ -97,13 +114,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         for _ in range(20):
             echo(listener.port)
         base = cost_at_rest(listener.pid, cost_of(listener.pid), 1.0)
-        most = base.rss_kib
         for trial in range(first_trial, first_trial + trials):
             attack = ATTACKS[trial % len(ATTACKS)]
             with contextlib.suppress(ConnectionError, TimeoutError):
                 attack(listener.port)
-            most = max(most, cost_of(listener.pid).rss_kib)
             echo(listener.port)
+        most = peak_rss_kib(listener.pid)
         freed = time.monotonic()
         rest = cost_at_rest(listener.pid, base, _REST_SECONDS)
         recovery = time.monotonic() - freed
@@ -124,8 +140,8 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     )
 
 
-def _associate(connection: socket.socket) -> None:
-    connection.sendall(association_request())
+def _associate(connection: socket.socket, sop_class: str = VERIFICATION) -> None:
+    connection.sendall(association_request(sop_class=sop_class))
     receive_pdu(connection)
 
 
@@ -138,7 +154,7 @@ def _pour(connection: socket.socket, head: bytes, piece: bytes) -> None:
 
 SCENARIO = Scenario(
     name="oversized_pdu",
-    title="4 GiB PDUs, endless commands, requests of empty items, answers nobody reads",
+    title="4 GiB PDUs, endless commands and data sets, empty items, answers nobody reads",
     passes_if="no crash, memory grows by 50 MiB at most, threads and descriptors are given back",
     trials=20 * len(ATTACKS),
     short_trials=2 * len(ATTACKS),
