@@ -27,7 +27,7 @@ from model.config import NetworkConfig, TrainingConfig
 from model.data.dataset import Split, load_samples
 from model.training.pipeline import training_batches
 from worker.demo.phantom_samples import phantom_samples
-from worker.training_slices import read_training_slice
+from worker.training.slices import read_training_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from model.evaluation.series import BASELINES, BLOCK, PROBABILITY
 from model.evaluation.subject import find_subject
 from model.registry import Registry
-from worker.labelled_series import SliceLabels, look_at_series, series_predictor
+from worker.versions.labelled_series import SliceLabels, look_at_series, series_predictor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

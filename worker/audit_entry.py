@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class AuditAction(StrEnum):
-    """What was done; `worker.audit_messages` has the DICOM audit event of each."""
+    """What was done; `worker.audit.messages` has the DICOM audit event of each."""
 
     APPLICATION_STARTED = "application_started"
     APPLICATION_STOPPED = "application_stopped"

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from dicom_node.reading.series import SelectionPolicy
     from model.inference import Predictor
     from model.registry import Registry, RegistryEntry
-    from worker.assembler import Assembler
     from worker.db.engine import Database
-    from worker.job import JobConfig, ScreeningJob
-    from worker.model_choice import Choice, Standing
-    from worker.pickup import NetworkInUse, PickUps
-    from worker.promotion import Promotions
+    from worker.intake.assembler import Assembler
+    from worker.screening.job import JobConfig, ScreeningJob
+    from worker.screening.pickup import NetworkInUse, PickUps
+    from worker.screening.sweeper import Sweeper
     from worker.settings import Settings
-    from worker.sweeper import Sweeper
+    from worker.versions.choice import Choice, Standing
+    from worker.versions.promotion import Promotions
 
 _MIB = 1024 * 1024
 _OWNER_ONLY = 0o700
@@ -179,7 +179,7 @@ def equipment(settings: Settings) -> Equipment:
 
 def assembler(settings: Settings, database: Database) -> Assembler:
     """Build the assembler."""
-    from worker.assembler import Assembler
+    from worker.intake.assembler import Assembler
 
     return Assembler(database, selection_policy(settings))
 
@@ -187,7 +187,7 @@ def assembler(settings: Settings, database: Database) -> Assembler:
 def sweeper(settings: Settings, database: Database) -> Sweeper:
     """Build the sweeper with its way to the broker."""
     from worker.app import make_app, publish_screening
-    from worker.sweeper import Sweeper
+    from worker.screening.sweeper import Sweeper
 
     return Sweeper(
         database,
@@ -199,7 +199,7 @@ def sweeper(settings: Settings, database: Database) -> Sweeper:
 
 def destinations(settings: Settings) -> tuple[Destination, ...]:
     """Parse and check the destinations."""
-    from worker.destinations import parse_destinations
+    from worker.delivery.destinations import parse_destinations
 
     return parse_destinations(settings)
 
@@ -212,14 +212,14 @@ def registry(settings: Settings) -> Registry:
 
 
 def model_choice(settings: Settings) -> Choice:
-    """Decide which version to screen with; `worker.model_choice` has the rule.
+    """Decide which version to screen with; `worker.versions.choice` has the rule.
 
     Raises
     ------
     RegistryError, ModelIntegrityError
         If the version is not there, or not what was promoted.
     """
-    from worker.model_choice import choose
+    from worker.versions.choice import choose
 
     # Promotions live in the database; who pins a version needs none.
     if settings.model is not None:
@@ -236,7 +236,7 @@ def model_standings(settings: Settings) -> list[Standing]:
     RegistryError
         If a manifest cannot be read.
     """
-    from worker.model_choice import standings
+    from worker.versions.choice import standings
 
     with _session_with_promotions(settings) as session:
         return standings(registry(settings), session)
@@ -244,7 +244,7 @@ def model_standings(settings: Settings) -> list[Standing]:
 
 def model_pick_ups(settings: Settings) -> PickUps | None:
     """Tell which workers picked up the version in use, None without a database."""
-    from worker.pickup import pick_ups
+    from worker.screening.pickup import pick_ups
 
     with _session_with_promotions(settings) as session:
         return pick_ups(session) if session is not None else None
@@ -302,9 +302,9 @@ def promotions(settings: Settings, database: Database) -> Promotions:
         If a margin cannot be read.
     """
     from model.comparison import parse_margins
-    from worker.gate import Gate, PromotionRules
-    from worker.promotion import Promotions
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
+    from worker.versions.gate import Gate, PromotionRules
+    from worker.versions.promotion import Promotions
 
     gate = Gate(
         parse_margins(settings.promotion_margins),
@@ -347,7 +347,7 @@ def job_config(settings: Settings) -> JobConfig:
     """Tell a job what it needs to know of the installation."""
     from zoneinfo import ZoneInfo
 
-    from worker.job import JobConfig
+    from worker.screening.job import JobConfig
 
     return JobConfig(
         spool_dir=settings.spool_dir,
@@ -364,9 +364,9 @@ def job_config(settings: Settings) -> JobConfig:
 
 def network_in_use(settings: Settings, database: Database) -> NetworkInUse:
     """Load the network to screen with, and pick up another one when that is promoted."""
-    from worker.job import worker_name
-    from worker.model_choice import choose
-    from worker.pickup import NetworkInUse
+    from worker.screening.job import worker_name
+    from worker.screening.pickup import NetworkInUse
+    from worker.versions.choice import choose
 
     return NetworkInUse(
         database,
@@ -378,7 +378,7 @@ def network_in_use(settings: Settings, database: Database) -> NetworkInUse:
 
 def screening_job(settings: Settings) -> ScreeningJob:
     """Build the job a worker runs; loads the network."""
-    from worker.job import ScreeningJob
+    from worker.screening.job import ScreeningJob
 
     database = open_database(settings)
     return ScreeningJob(database, network_in_use(settings, database), job_config(settings))

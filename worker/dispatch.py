@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from dicom_node.receiving.commitment_reports import CommitmentReports
 from worker.bootstrap import destinations
-from worker.commitment import Committer
-from worker.delivery import Deliverer, RetryPolicy
-from worker.retention import Retention, RetentionPolicy
+from worker.delivery.commitment import Committer
+from worker.delivery.outbox import Deliverer, RetryPolicy
+from worker.retention.retention import Retention, RetentionPolicy
 
 if TYPE_CHECKING:
     from worker.db.engine import Database

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from worker.db.engine import Database
     from worker.retraining.run import Site
-    from worker.reviewed_data import ReviewedData
-    from worker.reviews import Folders, ReviewDesk
+    from worker.review.reviewed_data import ReviewedData
+    from worker.review.reviews import Folders, ReviewDesk
     from worker.settings import Settings
 
 
 def review_desk(settings: Settings) -> ReviewDesk:
     """Build the desk that records reviews."""
-    from worker.reviews import ReviewDesk
+    from worker.review.reviews import ReviewDesk
 
     return ReviewDesk(bootstrap.open_database(settings), review_folders(settings))
 
 
 def review_folders(settings: Settings) -> Folders:
     """Tell where the files are that a review touches."""
-    from worker.reviews import Folders
+    from worker.review.reviews import Folders
 
     return Folders(settings.spool_dir, settings.results_dir, settings.reviews_dir)
 
@@ -38,7 +38,7 @@ def review_folders(settings: Settings) -> Folders:
 def reviewed_data(settings: Settings, database: Database) -> ReviewedData:
     """Build the way from reviews to training data."""
     from worker.pseudonyms import Pseudonyms
-    from worker.reviewed_data import ReviewedData
+    from worker.review.reviewed_data import ReviewedData
 
     pseudonyms = Pseudonyms(settings.pseudonym_key)
     return ReviewedData(database, review_folders(settings), pseudonyms)
@@ -69,7 +69,7 @@ def site(settings: Settings, database: Database) -> Site:
         If there is no folder that a new version could go to.
     """
     from worker.retraining.run import Site
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     return Site(
         reviewed=reviewed_data(settings, database),

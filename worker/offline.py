@@ -17,8 +17,8 @@ from worker import bootstrap
 from worker.errors import FolderError
 from worker.lifecycle import Progress as StudyProgress
 from worker.lifecycle import StudyState
-from worker.result import result_document
-from worker.screening import screen
+from worker.screening.result import result_document
+from worker.screening.screening import screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dicom_node.reading.reader import FolderContent
     from dicom_node.reading.series import StudySelection
     from model.prediction import ModelVersion
-    from worker.screening import Outcome
+    from worker.screening.screening import Outcome
     from worker.settings import Settings
 
     Progress = Callable[[str, float], None]

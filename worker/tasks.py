@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from worker import audit_trail, bootstrap
+from worker import bootstrap
 from worker.app import SCREENING_QUEUE, SCREENING_TASK, make_app
+from worker.audit import trail
 from worker.supervisor import end_with_supervisor
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def run_worker(settings: Settings) -> int:
     """Take screenings from the queue until told to stop.
 
     The pool is solo: TensorFlow must not be forked after its import, and one process drives one
-    GPU. More processes are more workers (`worker.fleet`).
+    GPU. More processes are more workers (`worker.services.fleet`).
 
     Returns
     -------
@@ -35,11 +36,11 @@ def run_worker(settings: Settings) -> int:
         job.run(screening_id)
 
     with closing(bootstrap.open_database(settings)) as database:
-        audit_trail.started(database, "worker")
+        trail.started(database, "worker")
         try:
             return consume(app, SCREENING_QUEUE, settings)
         finally:
-            audit_trail.stopped(database, "worker")
+            trail.stopped(database, "worker")
 
 
 def consume(app: Celery, queue: str, settings: Settings) -> int:

@@ -23,7 +23,8 @@ from dicom_node.objects.results import EncodedObject
 from dicom_node.reading.ct_series import CtSeries, SliceReference
 from model.prediction import LesionMask, ModelVersion, Prediction
 from model.volume import CtVolume
-from worker import bootstrap, job, screening
+from worker import bootstrap
+from worker.screening import job, screening
 
 if TYPE_CHECKING:
     from dicom_node.objects.provenance import ResultContext

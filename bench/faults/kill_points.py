@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.request import Request
 
 from model import inference
-from worker import delivery, job, screening
 from worker.db import deliveries, results, screenings
+from worker.delivery import outbox
+from worker.screening import job, screening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +226,7 @@ def install_in_node(folder: Path) -> None:
     """Wrap what a node does with the result of one screening: take it, send it, record that."""
     sys.setswitchinterval(0.0001)
     points = KillPoints(folder)
-    take_due, one_round = deliveries.take_due, delivery.Deliverer._round
+    take_due, one_round = deliveries.take_due, outbox.Deliverer._round
 
     def taken(*arguments: Any) -> Any:  # noqa: ANN401 - passed on
         due = take_due(*arguments)
@@ -234,11 +235,11 @@ def install_in_node(folder: Path) -> None:
             points.at("delivering")
         return due
 
-    def round_(self: delivery.Deliverer, *arguments: Any) -> int:  # noqa: ANN401 - passed on
+    def round_(self: outbox.Deliverer, *arguments: Any) -> int:  # noqa: ANN401 - passed on
         count = one_round(self, *arguments)
         points.at(None)
         points.forget()
         return int(count)
 
     deliveries.take_due = taken
-    delivery.Deliverer._round = round_
+    outbox.Deliverer._round = round_

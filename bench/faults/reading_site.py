@@ -18,11 +18,11 @@ from dicom_node.errors import RefusedError
 from dicom_node.reading.reader import read_ct_series
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.receiving.spool import Spool
-from worker.assembler import Assembler
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database
 from worker.db.tables import Instance, Study
-from worker.intake import Intake
+from worker.intake.assembler import Assembler
+from worker.intake.intake import Intake
 from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:

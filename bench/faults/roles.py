@@ -11,8 +11,8 @@ from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_ser
 import dicom_node.peers.dimse  # noqa: F401 - the node's first delivery would
 from bench.faults import cheap_screening, kill_points, plain_celery
 from dicom_node.objects.results import encode_result
-from worker.fleet import run_workers
-from worker.node import run_node
+from worker.services.fleet import run_workers
+from worker.services.node import run_node
 from worker.settings import load_settings
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from worker.demo.demo import run_demo
 from worker.demo.pacs import FolderPacs
 from worker.demo.phantom_study import PATIENT_ID, write_phantom_study
 from worker.embedded.orthanc import find_orthanc
-from worker.result_files import KINDS
+from worker.screening.result_files import KINDS
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -34,9 +34,9 @@ from model.errors import DatasetError
 from worker.db import schema
 from worker.db.engine import Database
 from worker.db.tables import Event, Instance
-from worker.destinations import parse_destinations
+from worker.delivery.destinations import parse_destinations
 from worker.errors import SettingsError
-from worker.intake import Intake
+from worker.intake.intake import Intake
 from worker.settings import load_settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from support.command import Done, lungwatch
 from support.stated import SMALL, screened
 
 from dicom_node.receiving.refusals import RefusalNote
-from worker import audit_trail
+from worker.audit import trail
 from worker.audit_entry import ActorKind, AuditAction, AuditOutcome
 from worker.db import audit
 from worker.db.tables import AuditEvent, Study
@@ -91,11 +91,11 @@ def test_looking_without_names_is_nobodys_business(site):
 def test_behind_sudo_stands_the_person(monkeypatch):
     monkeypatch.setenv("SUDO_USER", "alice")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    actor, account = audit_trail.person()
+    actor, account = trail.person()
     assert (actor.name, account) == ("alice", "root")
     # Whoever is not root could have made it up.
     monkeypatch.setattr("os.geteuid", lambda: 12345678)
-    actor, account = audit_trail.person()
+    actor, account = trail.person()
     assert (actor.name, account) == ("uid 12345678", "uid 12345678")
 
 

@@ -15,15 +15,15 @@ from support.quick_screening import QuickPredictor
 from support.small_ct import write_small_ct
 from support.study_rows import screened_study
 
+from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
-from worker.audit_trail import acted
 from worker.db import deliveries, dump, events, schema
 from worker.db.base import Base
 from worker.db.engine import Database
 from worker.db.tables import Event, Instance, Study
 from worker.errors import BackupError
 from worker.lifecycle import DeliveryState, StudyState
-from worker.reconciliation import Reconciled, reconcile
+from worker.retention.reconciliation import Reconciled, reconcile
 
 if TYPE_CHECKING:
     from pathlib import Path

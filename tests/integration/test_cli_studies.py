@@ -9,7 +9,7 @@ from dicom_node.receiving.spool import Spool
 from worker.db import events, screenings, studies
 from worker.db.engine import Database, now
 from worker.db.tables import Delivery, Series, Study
-from worker.intake import Intake
+from worker.intake.intake import Intake
 from worker.lifecycle import DeliveryState, Progress, ScreeningState, StudyState
 from worker.settings import load_settings
 

@@ -16,11 +16,11 @@ from support.study_rows import screened_study
 from dicom_node.commitment import CommitmentReport
 from dicom_node.config import CommitmentMethod, DimseDestination
 from dicom_node.receiving.commitment_reports import CommitmentReports
-from worker.commitment import Committer
 from worker.db import commitments, deliveries, studies
 from worker.db.engine import now
 from worker.db.tables import CommitmentRequest, Delivery
-from worker.delivery import RetryPolicy
+from worker.delivery.commitment import Committer
+from worker.delivery.outbox import RetryPolicy
 from worker.embedded.process import free_ports
 from worker.lifecycle import CommitmentState, DeliveryState, StudyState
 

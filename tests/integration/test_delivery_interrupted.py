@@ -11,7 +11,7 @@ from dicom_node.config import DimseDestination
 from worker import dispatch
 from worker.db import deliveries, studies
 from worker.db.tables import Delivery, Study
-from worker.delivery import Deliverer, RetryPolicy
+from worker.delivery.outbox import Deliverer, RetryPolicy
 from worker.lifecycle import DeliveryState, StudyState
 
 

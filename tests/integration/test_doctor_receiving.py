@@ -10,8 +10,8 @@ from support.certificates import Authority
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
 from worker import bootstrap
-from worker.doctor_check import Level
-from worker.doctor_receiving import examine_listener, examine_senders, examine_tls
+from worker.doctor.check import Level
+from worker.doctor.receiving import examine_listener, examine_senders, examine_tls
 from worker.embedded.process import free_ports
 from worker.errors import SettingsError
 from worker.settings import load_settings

@@ -41,7 +41,7 @@ from model.release import (
     seen_by_run,
 )
 from model.weights_file import load_weights, round_weights, save_weights
-from worker.labelled_series import SliceLabels, look_at_series, series_predictor
+from worker.versions.labelled_series import SliceLabels, look_at_series, series_predictor
 
 LABELS = "series/covidctmd-labels/P001-slice-labels.csv"
 

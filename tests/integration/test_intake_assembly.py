@@ -10,10 +10,10 @@ from support.study_rows import screened_study
 
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.receiving.refusals import RefusalNote
-from worker.assembler import Assembler
 from worker.db import screenings, studies
 from worker.db.tables import Event, Instance, Study
-from worker.intake import Intake
+from worker.intake.assembler import Assembler
+from worker.intake.intake import Intake
 from worker.lifecycle import ScreeningState, StudyState
 
 SERIES = "lung_dx-A0001-s3"

@@ -22,11 +22,11 @@ from dicom_node.reading.series import SelectionPolicy
 from dicom_node.reasons import Reason
 from dicom_node.receiving.refusals import RefusalNote
 from dicom_node.receiving.spool import Spool, uid_hash
-from worker.assembler import Assembler
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database
 from worker.db.tables import Event, Instance, Study
-from worker.intake import Intake
+from worker.intake.assembler import Assembler
+from worker.intake.intake import Intake
 from worker.lifecycle import StudyState
 
 

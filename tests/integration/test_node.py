@@ -11,7 +11,7 @@ from worker.db.tables import AuditEvent, Instance, Study
 from worker.embedded.process import free_ports
 from worker.errors import SchemaOutdatedError
 from worker.lifecycle import StudyState
-from worker.node import Node
+from worker.services.node import Node
 from worker.settings import load_settings
 
 
@@ -77,7 +77,7 @@ def test_it_receives_without_a_database_and_catches_up(
 def test_it_receives_and_stops_while_the_database_can_only_be_read(
     tmp_path, postgresql_url, valkey, storescu, files, monkeypatch
 ):
-    monkeypatch.setattr("worker.node._START_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.services.node._START_PAUSE_SECONDS", 0.2)
     database = Database(postgresql_url)
     schema.upgrade(database.engine)
     settings = settings_for(tmp_path, postgresql_url, valkey.url)

@@ -11,12 +11,12 @@ from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry
 from worker.db import events, model_versions, schema
 from worker.db.engine import Database
 from worker.db.tables import Event, Promotion
-from worker.doctor import examine_model
-from worker.doctor_check import Level
+from worker.doctor.check import Level
+from worker.doctor.examination import examine_model
 from worker.lifecycle import PromotionAction
-from worker.model_choice import Origin, choose
-from worker.pickup import NetworkInUse
+from worker.screening.pickup import NetworkInUse
 from worker.settings import load_settings
+from worker.versions.choice import Origin, choose
 
 
 @pytest.fixture(scope="module")

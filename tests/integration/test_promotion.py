@@ -25,10 +25,10 @@ from worker.db import audit, model_versions, schema
 from worker.db.engine import Database
 from worker.db.tables import Promotion
 from worker.errors import PromotionError
-from worker.gate import PromotionRefusedError, PromotionRules
 from worker.lifecycle import ModelState, PromotionAction
-from worker.promotion import Promotions, operating_system_user
 from worker.settings import load_settings
+from worker.versions.gate import PromotionRefusedError, PromotionRules
+from worker.versions.promotion import Promotions, operating_system_user
 
 
 @pytest.fixture(scope="module")

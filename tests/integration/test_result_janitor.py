@@ -3,7 +3,7 @@
 from support.study_rows import queued_screening
 
 from worker.db import screenings
-from worker.result_janitor import ResultJanitor
+from worker.screening.janitor import ResultJanitor
 
 LEFT = (".seg-0123.4711.dcm", "seg-0123.dcm", "sr-4567.dcm")
 

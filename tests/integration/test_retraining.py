@@ -30,8 +30,8 @@ from worker.retraining.config import retraining_config
 from worker.retraining.data import MANIFEST, collect
 from worker.retraining.request import RetrainingRequest
 from worker.retraining.run import Retraining
-from worker.training_job import TrainingJob
-from worker.training_slices import read_training_slice
+from worker.training.job import TrainingJob
+from worker.training.slices import read_training_slice
 
 
 @pytest.fixture(scope="module")

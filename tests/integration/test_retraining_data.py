@@ -12,7 +12,7 @@ from worker import learning
 from worker.retraining.data import MANIFEST, collect
 from worker.retraining.request import RetrainingRequest
 from worker.retraining.run import Retraining
-from worker.training_slices import read_training_slice
+from worker.training.slices import read_training_slice
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ from worker.db import screenings
 from worker.db.tables import Study
 from worker.errors import PromotionError, ReviewError, SettingsError
 from worker.judgement import RejectReason
-from worker.locked_test_set import open_test_set
 from worker.pseudonyms import Pseudonyms
-from worker.reviews import Reviewer
-from worker.training_slices import read_training_slice
+from worker.review.reviews import Reviewer
+from worker.training.slices import read_training_slice
+from worker.versions.locked_test_set import open_test_set
 
 MASK = predict(tiny_series(), TINY_LESIONS).lesion_mask.labels > 0
 READER = Reviewer("Dr. Roe")

@@ -20,7 +20,7 @@ from worker.db.engine import Database
 from worker.db.tables import Review, Study
 from worker.errors import NotFoundError, ReviewError
 from worker.judgement import Lesions, RejectReason, ReviewDecision, accepted
-from worker.reviews import Reviewer
+from worker.review.reviews import Reviewer
 
 MASK = predict(tiny_series(), TINY_LESIONS).lesion_mask.labels > 0
 READER = Reviewer("Dr. Roe", "seen with the prior study")

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import event
 
 from worker.db.engine import make_engine
-from worker.job import EXIT_DEADLINE
+from worker.screening.job import EXIT_DEADLINE
 
 # In a process of its own, which the deadline ends. It would end with 0 after 20 seconds.
 JOB = """
 import ctypes, threading, time
 from types import SimpleNamespace
-from worker import job
+from worker.screening import job
 from worker.db.screenings import Claim
 
 class Database:

@@ -6,8 +6,8 @@ from support.study_rows import queued_screening
 from worker import bootstrap
 from worker.db import screenings
 from worker.db.tables import Screening
-from worker.job import ScreeningJob
 from worker.lifecycle import ScreeningState
+from worker.screening.job import ScreeningJob
 from worker.settings import load_settings
 
 
@@ -21,7 +21,7 @@ class NoNetwork:
 
 @pytest.fixture
 def job(database, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.job.read_ct_series", _stop)
+    monkeypatch.setattr("worker.screening.job.read_ct_series", _stop)
     config = bootstrap.job_config(load_settings(data_dir=tmp_path))
     return ScreeningJob(database, NoNetwork, config)
 

@@ -182,7 +182,7 @@ def quiet() -> Iterator[None]:
 def test_any_history_keeps_every_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     StudyHistories.template = tmp_path / "template.db"
     make_template(StudyHistories.template)
-    monkeypatch.setattr("worker.screening.encode_result", encode_briefly)
+    monkeypatch.setattr("worker.screening.screening.encode_result", encode_briefly)
     run_state_machine_as_test(
         StudyHistories,
         settings=settings(

@@ -10,7 +10,7 @@ import time
 import pytest
 from support.system import wait_until
 
-from worker.loops import Loop
+from worker.services.loops import Loop
 from worker.supervisor import Supervisor
 
 CHILD = """

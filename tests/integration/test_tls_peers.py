@@ -18,8 +18,8 @@ from dicom_node.errors import PeerNotReadyError, PeerUnavailableError
 from dicom_node.peers import open_peer
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
-from worker.doctor_check import Level
-from worker.doctor_receiving import examine_listener, examine_senders, examine_tls
+from worker.doctor.check import Level
+from worker.doctor.receiving import examine_listener, examine_senders, examine_tls
 from worker.embedded.process import ServiceProcess, free_ports
 from worker.settings import load_settings
 

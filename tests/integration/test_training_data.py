@@ -5,7 +5,7 @@ import pytest
 from support.training_data import import_development
 
 from model.data.dataset import Split, load_samples
-from worker.training_slices import read_training_slice
+from worker.training.slices import read_training_slice
 
 SOURCES = {"covid-ct", "covid-semiseg", "luna-noncovid", "tcga-luad-slices"}
 

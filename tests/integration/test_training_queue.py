@@ -13,7 +13,7 @@ from worker.embedded.process import ServiceProcess
 from worker.errors import LeaseLostError, SettingsError, TransitionError
 from worker.lifecycle import TrainingState
 from worker.settings import load_settings
-from worker.training_queue import training_environment
+from worker.training.queue import training_environment
 
 REQUEST = {"out": "/runs/1"}
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from model.data.manifest import read_manifest
 from model.errors import DatasetError
 from worker.cli.main import app
-from worker.training_layouts import read_dicom
-from worker.training_slices import read_training_slice
+from worker.training.layouts import read_dicom
+from worker.training.slices import read_training_slice
 
 LESIONS = predict(tiny_series(), TINY_LESIONS).lesion_mask.labels > 0
 

@@ -24,12 +24,12 @@ from worker.db import schema, studies
 from worker.db.engine import Database, now
 from worker.db.tables import Circuit, Delivery, Screening, Study
 from worker.errors import TransitionError
-from worker.intake import Intake
-from worker.job import ScreeningJob
+from worker.intake.intake import Intake
 from worker.lifecycle import CommitmentState, DeliveryState, ScreeningState
-from worker.retention import Retention, RetentionPolicy
+from worker.retention.retention import Retention, RetentionPolicy
+from worker.screening.job import ScreeningJob
+from worker.screening.sweeper import Sweeper
 from worker.settings import load_settings
-from worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +214,7 @@ class Site:
         self.pacs.mood = mood
         with (
             self._node_lives_for(steps),
-            patch("worker.delivery.open_peer", lambda _destination: self.pacs),
+            patch("worker.delivery.outbox.open_peer", lambda _destination: self.pacs),
         ):
             return sum(round_() for _, round_ in self._deliverer.rounds())
         return 0
@@ -223,7 +223,7 @@ class Site:
         """One round of asking the PACS what it keeps; return how many objects that was."""
         with (
             self._node_lives_for(steps),
-            patch("worker.commitment.open_peer", lambda _destination: self.pacs),
+            patch("worker.delivery.commitment.open_peer", lambda _destination: self.pacs),
         ):
             return sum(round_() for _, round_ in self._committer.rounds())
         return 0

@@ -11,9 +11,9 @@ from worker import bootstrap, dispatch
 from worker.db import schema
 from worker.db.engine import Database
 from worker.db.tables import Screening, Study
-from worker.intake import Intake
-from worker.job import ScreeningJob
+from worker.intake.intake import Intake
 from worker.lifecycle import ScreeningState
+from worker.screening.job import ScreeningJob
 from worker.settings import load_settings
 
 if TYPE_CHECKING:

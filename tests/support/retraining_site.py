@@ -15,7 +15,7 @@ from worker.db import model_versions
 from worker.db.tables import Promotion, Study
 from worker.judgement import RejectReason
 from worker.lifecycle import PromotionAction
-from worker.reviews import Reviewer
+from worker.review.reviews import Reviewer
 
 if TYPE_CHECKING:
     from pathlib import Path

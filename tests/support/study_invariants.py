@@ -11,7 +11,6 @@ from support.faulty_site import DESTINATION, MODEL
 
 from worker.db import screenings
 from worker.db.tables import Delivery, Event, Instance, Screening, Study
-from worker.job import _PATIENCE
 from worker.lifecycle import (
     CommitmentState,
     DeliveryState,
@@ -19,6 +18,7 @@ from worker.lifecycle import (
     StudyEvent,
     StudyState,
 )
+from worker.screening.job import _PATIENCE
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

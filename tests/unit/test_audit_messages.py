@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 from support.audit_message_schema import violations
 
+from worker.audit.messages import AuditSource, dicom_message
 from worker.audit_entry import ActorKind, AuditAction, AuditOutcome
-from worker.audit_messages import AuditSource, dicom_message
 from worker.db.tables import AuditEvent
 
 _STUDY = "1.2.840.99.1"

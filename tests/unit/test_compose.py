@@ -16,7 +16,7 @@ from support.services import skip_or_fail
 from typer.main import get_command
 
 from worker.cli.main import app
-from worker.destinations import parse_destinations
+from worker.delivery.destinations import parse_destinations
 from worker.embedded.orthanc import route_stable_studies_lua
 from worker.embedded.process import ServiceProcess, free_ports
 from worker.settings import PREFIX, Settings, load_settings, secret_variables

@@ -129,7 +129,7 @@ def test_a_placeholder_stops_the_start(password):
     ],
 )
 def test_a_url_that_is_none_is_refused_without_being_shown(settings):
-    from worker.destinations import parse_destinations
+    from worker.delivery.destinations import parse_destinations
 
     with pytest.raises(SettingsError) as error:
         parse_destinations(load_settings(**settings))

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from dicom_node.config import CommitmentMethod, DicomWebDestination, DimseDestination
 from worker import bootstrap
-from worker.destinations import parse_destinations
+from worker.delivery.destinations import parse_destinations
 from worker.errors import SettingsError
-from worker.fleet import worker_environments
+from worker.services.fleet import worker_environments
 from worker.settings import load_settings
 
 

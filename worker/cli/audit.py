@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.audit_messages import AuditSource
+    from worker.audit.messages import AuditSource
     from worker.db.tables import AuditEvent
     from worker.settings import Settings
 
@@ -136,8 +136,8 @@ def export(
 
     That it was exported, and by whom, is in the trail as well.
     """
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.db import audit
 
@@ -156,7 +156,7 @@ def _writer(
 ) -> Callable[[AuditEvent], str]:
     import json
 
-    from worker.audit_messages import dicom_message
+    from worker.audit.messages import dicom_message
 
     if form is ExportFormat.JSON:
         return lambda line: json.dumps(_document(line), sort_keys=True)
@@ -165,7 +165,7 @@ def _writer(
 
 
 def _source(settings: Settings, session: Session, *, patient: bool) -> AuditSource:
-    from worker.audit_messages import AuditSource
+    from worker.audit.messages import AuditSource
     from worker.db.studies import by_uid
     from worker.pseudonyms import Pseudonyms
 

@@ -14,7 +14,7 @@ from worker.cli.start import start_command
 
 if TYPE_CHECKING:
     from worker.db.engine import Database
-    from worker.reconciliation import Reconciled
+    from worker.retention.reconciliation import Reconciled
     from worker.settings import Settings
 
 
@@ -28,8 +28,8 @@ def backup(
     It restores into SQLite and PostgreSQL alike. It holds patients' names: keep it as you keep
     the PACS's. Images, results and reviews lie in the data folder and are not in it.
     """
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.db import dump
 
@@ -56,8 +56,8 @@ def restore(
     Stop node and workers before. What was received after the backup goes back into the inbox and
     is screened; a study whose files are lost says so.
     """
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import close_data_folder
     from worker.db import dump
     from worker.db.engine import Database
@@ -90,8 +90,8 @@ def reconcile(*, json: JsonOption = False) -> None:
 
     Stop node and workers before. Harmless where they agree.
     """
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.dispatch import retention
 
@@ -114,7 +114,7 @@ def reconcile(*, json: JsonOption = False) -> None:
 
 
 def _reconcile(settings: Settings, database: Database) -> Reconciled:
-    from worker.reconciliation import reconcile as bring_together
+    from worker.retention.reconciliation import reconcile as bring_together
 
     return bring_together(database, settings.spool_dir, settings.results_dir)
 

@@ -60,7 +60,7 @@ def import_(
     from dataclasses import replace
 
     from model.data.manifest import Split, rebased, write_manifest
-    from worker.training_layouts import LAYOUTS
+    from worker.training.layouts import LAYOUTS
 
     rows = LAYOUTS[layout.value](folder)
     rows = [rebased(row, folder, out.parent) for row in rows]
@@ -114,7 +114,7 @@ def check(
     from model.data.check import check_manifest
     from model.data.contact_sheet import draw_contact_sheet
     from worker.cli.exit_codes import ExitCode
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     with output.progress_bar("reading") as report:
         found = check_manifest(
@@ -150,7 +150,7 @@ def augmentations(
     from model.data.dataset import load_samples
     from model.training.augmentation_picture import draw_augmentations
     from worker.demo.phantom_samples import phantom_samples
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     settings = TrainingConfig.from_file(config) if config else TrainingConfig()
     size = settings.network.input_size

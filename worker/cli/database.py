@@ -20,8 +20,8 @@ database_app = typer.Typer(
 @database_app.command()
 def upgrade() -> None:
     """Run the migrations the database lacks; harmless where it lacks none."""
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import close_data_folder
     from worker.db import schema
     from worker.db.engine import Database

@@ -55,7 +55,7 @@ def demo(
         "pacs": outcome.pacs,
         **outcome.document,
     }
-    from worker.result_files import write_result_files
+    from worker.screening.result_files import write_result_files
 
     files = write_result_files(out, outcome.objects, document)
     if json:

@@ -14,7 +14,7 @@ from worker.cli.start import start_command
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.doctor_check import Check
+    from worker.doctor.check import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -34,8 +34,8 @@ def doctor(*, json: JsonOption = False) -> None:
 
 
 def _examine() -> tuple[list[Check], ExitCode]:
-    from worker.doctor import examine
-    from worker.doctor_check import Check, Level
+    from worker.doctor.check import Check, Level
+    from worker.doctor.examination import examine
 
     try:
         settings = start_command()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.evaluation.evaluation import Evaluation
     from model.evaluation.series import SeriesEvaluation
     from model.evaluation.subject import Evaluated, Subject
-    from worker.labelled_series import SliceLabels
+    from worker.versions.labelled_series import SliceLabels
 
     Report = Callable[[str, float | None], None]
 
@@ -90,7 +90,7 @@ def evaluate(  # noqa: PLR0913 - the options of a command
     from model.evaluation.folder import REPORT_FILE, write_evaluation
     from model.evaluation.subject import evaluation_without_images, find_subject
     from worker.bootstrap import registry
-    from worker.labelled_series import SliceLabels
+    from worker.versions.labelled_series import SliceLabels
 
     settings = start_command()
     subject = find_subject(model, lambda: registry(settings))
@@ -119,7 +119,7 @@ def _on_images(subject: Subject, data: Path, split: SplitChoice, report: Report)
     from model.evaluation.seen import images_seen
     from model.evaluation.subject import evaluate_subject
     from model.registry import TRAINING_DATA_FILE
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     samples = load_samples(
         data,
@@ -155,7 +155,7 @@ def _on_series(
 ) -> tuple[SeriesEvaluation, ...]:
     if not folders:
         return ()
-    from worker.labelled_series import look_at_series, series_predictor
+    from worker.versions.labelled_series import look_at_series, series_predictor
 
     report("loading the network", None)
     predictor = series_predictor(subject, evaluated.study_decision if evaluated else None)

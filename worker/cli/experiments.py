@@ -160,7 +160,7 @@ def _run_one(
 
 def _samples(data: Path, size: int, report: Callable[[str], None]) -> tuple[Sample, ...]:
     from model.data.dataset import load_samples
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     report(f"reading {data} at {size} x {size}")
     return load_samples(data, size, read_training_slice)

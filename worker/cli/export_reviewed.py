@@ -27,8 +27,8 @@ def export_reviewed(
     """
     from model.data.manifest import write_manifest
     from model.errors import DatasetError
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.db.tables import Study
     from worker.learning import reviewed_data

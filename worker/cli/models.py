@@ -15,7 +15,7 @@ from worker.cli.promote import compare, history, lock, promote, rollback
 
 if TYPE_CHECKING:
     from model.registry import DamagedVersion, RegistryEntry
-    from worker.model_choice import Standing
+    from worker.versions.choice import Standing
 
 
 _DAMAGED = "damaged"
@@ -165,7 +165,7 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     from model.evaluation.calibration import CalibrationMethod
     from model.registry import Registry
     from model.release import Identity, ReleaseOptions, release_run, seen_by_run
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     identity = Identity(name, version, licence, note, caution)
     method = CalibrationMethod(calibration.value)

@@ -16,7 +16,7 @@ from worker.cli.start import start_command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.promotion import Promoted, Promotions
+    from worker.versions.promotion import Promoted, Promotions
 
 _Which = Annotated[str, typer.Argument(help="Name, name-version or the beginning of a sha256.")]
 
@@ -69,7 +69,7 @@ def promote(
     Running workers pick it up between two studies. Exit code 10 where the gate refuses it.
     """
     from worker.cli.comparison_page import print_comparison
-    from worker.gate import PromotionRefusedError
+    from worker.versions.gate import PromotionRefusedError
 
     with _promotions() as promotions:
         try:

@@ -110,7 +110,7 @@ def retrain(  # noqa: PLR0913 - the options of a command
 
 def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: bool) -> None:
     from worker import bootstrap, learning
-    from worker.training_queue import training_environment
+    from worker.training.queue import training_environment
 
     # Before TensorFlow is imported, which looks at it once.
     os.environ.update(training_environment(settings))
@@ -142,7 +142,7 @@ def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: 
 
 def _enqueue(settings: Settings, request: RetrainingRequest, *, json: bool) -> None:
     from worker import bootstrap, learning
-    from worker.training_queue import enqueue
+    from worker.training.queue import enqueue
 
     learning.model_dir(settings)
     with closing(bootstrap.open_database(settings)) as database:
@@ -155,8 +155,8 @@ def _enqueue(settings: Settings, request: RetrainingRequest, *, json: bool) -> N
 
 
 def _audit(database: Database, *, queued: bool) -> None:
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
 
     with database.transaction() as session:
         acted(session, AuditAction.RETRAINING_STARTED, queued=queued)

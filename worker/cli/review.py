@@ -59,7 +59,7 @@ def review(  # noqa: PLR0913 - the options of a command
     what `lungwatch retrain` learns from.
     """
     from worker.learning import review_desk
-    from worker.reviews import Reviewer
+    from worker.review.reviews import Reviewer
 
     _check_one(accept=accept, reject=reject, corrected=corrected)
     if covid is not None and corrected is None:

@@ -30,7 +30,7 @@ def screen(
     """
     from dicom_node.errors import RefusedError
     from worker.offline import FolderScreening
-    from worker.result_files import write_result_files
+    from worker.screening.result_files import write_result_files
 
     screening = FolderScreening(folder, start_command())
     objects: dict[str, bytes] = {}

@@ -11,8 +11,8 @@ def up() -> None:
     Needs no Redis and no PostgreSQL: an embedded Valkey and SQLite in the data folder serve.
     Ctrl-C stops all parts in order.
     """
+    from worker.services.up import run_up
     from worker.settings import load_settings
-    from worker.up import run_up
 
     run_up(load_settings())
 
@@ -22,7 +22,7 @@ def node() -> None:
 
     One node for each data folder. It needs an up-to-date database and a broker.
     """
-    from worker.node import run_node
+    from worker.services.node import run_node
     from worker.settings import load_settings
 
     run_node(load_settings())
@@ -34,8 +34,8 @@ def trainer() -> None:
     Trains on the CPU, behind screening, unless LUNGWATCH_TRAINING_GPUS names GPUs of its own. Told
     to stop, it leaves a training in work to the next trainer, which goes on with it.
     """
+    from worker.services.trainer import run_trainer
     from worker.settings import load_settings
-    from worker.trainer import run_trainer
 
     raise typer.Exit(run_trainer(load_settings()))
 
@@ -45,7 +45,7 @@ def worker() -> None:
 
     It needs the database, the broker and the node's data folder.
     """
-    from worker.fleet import run_workers
+    from worker.services.fleet import run_workers
     from worker.settings import load_settings
 
     raise typer.Exit(run_workers(load_settings()))

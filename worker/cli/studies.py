@@ -127,11 +127,11 @@ def requeue(
     json: JsonOption = False,
 ) -> None:
     """Take a study up again that failed, was refused, or is to be delivered again."""
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
     from worker.bootstrap import open_database
     from worker.db import studies
-    from worker.destinations import parse_destinations
+    from worker.delivery.destinations import parse_destinations
 
     settings = start_command()
     destinations = [destination.name for destination in parse_destinations(settings)]
@@ -157,8 +157,8 @@ studies_app.command("export-reviewed")(export_reviewed)
 
 
 def _patients_shown(database: Database, study: Study | None = None) -> None:
+    from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.audit_trail import acted
 
     action = AuditAction.PATIENT_SHOWN if study else AuditAction.PATIENTS_LISTED
     with database.transaction() as session:
@@ -180,7 +180,7 @@ def _check_none_is_missing(study: Study) -> None:
 
 def _line(study: Study) -> dict[str, Any]:
     from worker.explanations import explain
-    from worker.result import study_summary
+    from worker.screening.result import study_summary
 
     result = study.screenings[-1].result if study.screenings else None
     found = {key: result[key] for key in ("covid_probability", "positive")} if result else {}
@@ -195,7 +195,7 @@ def _document(session: Session, study: Study, *, patient: bool) -> dict[str, Any
     from worker.db import reviews
     from worker.db.events import of_study
     from worker.explanations import explain
-    from worker.result import review_document, study_document
+    from worker.screening.result import review_document, study_document
 
     document = study_document(study, list(of_study(session, study)))
     if patient:

@@ -12,7 +12,7 @@ _EVENT_FACTS_SHOWN_ELSEWHERE = frozenset({"at", "event", "before"})
 
 
 def print_study(document: dict[str, Any]) -> None:
-    """Print what `worker.result.study_document` tells of a study."""
+    """Print what `worker.screening.result.study_document` tells of a study."""
     console = stdout()
     lines = [
         f"Study {document['id']}, {document['study_instance_uid']}",
@@ -44,7 +44,7 @@ def _counted(document: dict[str, Any], key: str, words: str) -> str:
 
 
 def print_result(document: dict[str, Any]) -> None:
-    """Print the figures of a result (`worker.result.result_document`)."""
+    """Print the figures of a result (`worker.screening.result.result_document`)."""
     side = "at or above" if document["positive"] else "below"
     probability, threshold = document["covid_probability"], document["operating_point"]
     involved = document["lung_involvement_percent"]

@@ -54,7 +54,7 @@ def train(
     from model.training.checkpoint import has_checkpoint
     from model.training.trainer import Trainer
     from worker.cli.output import progress_bar, stderr
-    from worker.training_slices import read_training_slice
+    from worker.training.slices import read_training_slice
 
     settings = _settings(config)
     if has_checkpoint(out / "last") and not resume:

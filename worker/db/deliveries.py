@@ -196,7 +196,7 @@ def put(session: Session, screening: Screening, destination: str, entry: Mapping
     destination
         Name of the destination.
     entry
-        The object as `worker.result` describes it: kind, UIDs, path, sha256.
+        The object as `worker.screening.result` describes it: kind, UIDs, path, sha256.
     """
     delivery = session.scalar(
         select(Delivery).where(

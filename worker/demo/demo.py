@@ -19,7 +19,7 @@ from worker.demo.sender import find_study, send_study
 from worker.embedded.process import ServiceProcess, free_ports
 from worker.explanations import explain
 from worker.lifecycle import StudyState
-from worker.result import study_document
+from worker.screening.result import study_document
 from worker.setting_groups.secrets import file_variable
 from worker.settings import PREFIX, load_settings, secret_variables
 

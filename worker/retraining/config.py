@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from model.config import Schedule, TrainingConfig
 from model.data.dataset import Split
 from model.release import TRAINING_FILE
-from worker.reviewed_data import SOURCE
+from worker.review.reviewed_data import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,8 +20,8 @@ from model.data.manifest import (
 )
 from model.data.reading import patients_of, read_rows
 from model.errors import DatasetError, TrainingError
-from worker.locked_test_set import open_test_set
-from worker.reviewed_data import LeftOut
+from worker.review.reviewed_data import LeftOut
+from worker.versions.locked_test_set import open_test_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from model.data.reading import ReadPicture
     from worker.pseudonyms import Pseudonyms
     from worker.retraining.request import RetrainingRequest
-    from worker.reviewed_data import ReviewedData, ReviewedStudy
+    from worker.review.reviewed_data import ReviewedData, ReviewedStudy
 
     Report = Callable[[str, float | None], None]
 

@@ -16,7 +16,7 @@ from model.release import Identity, ReleaseOptions, release_run
 from model.training.trainer import Trainer
 from worker.retraining.config import retraining_config
 from worker.retraining.data import MANIFEST, collect
-from worker.reviewed_data import SOURCE
+from worker.review.reviewed_data import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from model.data.dataset import Sample, SliceReader
     from model.data.fingerprints import Fingerprints
     from model.registry import Registry, RegistryEntry
-    from worker.promotion import Promotions
     from worker.retraining.request import RetrainingRequest
-    from worker.reviewed_data import ReviewedData
+    from worker.review.reviewed_data import ReviewedData
+    from worker.versions.promotion import Promotions
 
     Report = Callable[[str, float | None], None]
 

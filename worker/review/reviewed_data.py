@@ -20,7 +20,7 @@ from model.volume import CtVolume
 from worker.db import reviews
 from worker.errors import ImagesGoneError, ReviewError
 from worker.judgement import Label, Lesions
-from worker.reviews import screened_series
+from worker.review.reviews import screened_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.db.tables import Review
     from worker.pseudonyms import Pseudonyms
-    from worker.reviews import Folders
+    from worker.review.reviews import Folders
 
 SOURCE = "reviewed"
 SLICES_PER_STUDY = 64

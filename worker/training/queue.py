@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.retraining.request import RetrainingRequest
     from worker.settings import Settings
-    from worker.training_job import TrainingJob
+    from worker.training.job import TrainingJob
 
 log = structlog.get_logger(__name__)
 

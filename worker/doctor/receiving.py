@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import ConfigurationError, DicomNodeError
-from worker.doctor_check import Check, Level
+from worker.doctor.check import Check, Level
 from worker.encryption import tls_files
 from worker.settings import PREFIX
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from worker.db import events, model_versions
-from worker.model_choice import Origin
+from worker.versions.choice import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.inference import Predictor
     from model.registry import RegistryEntry
     from worker.db.engine import Database
-    from worker.model_choice import Choice
+    from worker.versions.choice import Choice
 
 # What a version that cannot be loaded costs: one try in this time, not one for each job.
 RETRY_SECONDS = 60.0

@@ -19,12 +19,12 @@ from dicom_node.objects.provenance import ResultContext
 from dicom_node.reading.reader import read_ct_series
 from model.errors import ModelError
 from model.files import write_bytes
-from worker import audit_trail
+from worker.audit import trail
 from worker.db import results, screenings, studies
 from worker.errors import LeaseLostError, WorkerError
-from worker.result import result_document
-from worker.result_janitor import ResultJanitor
-from worker.screening import screen
+from worker.screening.janitor import ResultJanitor
+from worker.screening.result import result_document
+from worker.screening.screening import screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from model.prediction import ModelVersion
     from worker.db.engine import Database
     from worker.db.screenings import Claim
-    from worker.screening import Outcome
+    from worker.screening.screening import Outcome
 
 EXIT_DEADLINE = 75
 # For the thread that knows the reason to be first.
@@ -153,7 +153,7 @@ class ScreeningJob:
             claim = screenings.claim(session, screening_id, self._name, lease)
             if claim is not None:
                 screening = screenings.get(session, screening_id)
-                audit_trail.study_screened(session, screening, self._name)
+                trail.study_screened(session, screening, self._name)
         return claim
 
     def _screen(self, claim: Claim, predictor: Predictor) -> None:

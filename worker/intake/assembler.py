@@ -12,7 +12,7 @@ from dicom_node.reading.assembly import series_digest_of_headers
 from dicom_node.reading.header import InstanceHeader
 from dicom_node.reading.series import SeriesDecision, StudySelection, select_series
 from dicom_node.reasons import Reason
-from worker import audit_trail
+from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
 
@@ -62,7 +62,7 @@ class Assembler:
         with self._database.transaction() as session:
             study = screenings.lock_study(session, study_id)
             if study.state is StudyState.RECEIVING:
-                audit_trail.study_received(session, study)
+                trail.study_received(session, study)
                 self._assemble(session, study)
 
     def _fail(self, study_id: int, detail: str) -> None:

@@ -9,20 +9,20 @@ from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from worker.doctor_check import Check, Level
-from worker.doctor_receiving import examine_listener, examine_senders, examine_tls
+from worker.doctor.check import Check, Level
+from worker.doctor.receiving import examine_listener, examine_senders, examine_tls
 from worker.errors import SettingsError
-from worker.model_choice import Origin
 from worker.setting_groups.secrets import exposed_secret_files
 from worker.settings import PREFIX, secret_variables
+from worker.versions.choice import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from worker.db.engine import Database
-    from worker.model_choice import Choice
     from worker.settings import Settings
+    from worker.versions.choice import Choice
 
 _CONNECT_SECONDS = 3.0
 _GIB = 1024**3
@@ -292,7 +292,7 @@ def _pick_ups(settings: Settings, choice: Choice) -> Iterator[Check]:
 def _destinations(settings: Settings) -> Iterator[Check]:
     from dicom_node.errors import DicomNodeError
     from dicom_node.peers import open_peer
-    from worker.destinations import parse_destinations
+    from worker.delivery.destinations import parse_destinations
 
     known = parse_destinations(settings)
     if not known:

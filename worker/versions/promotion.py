@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model.errors import RegistryError
+from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
-from worker.audit_trail import acted
 from worker.db import model_versions
 from worker.db.tables import Promotion
 from worker.errors import PromotionError
-from worker.gate import PromotionRefusedError
 from worker.lifecycle import PromotionAction
-from worker.locked_test_set import ON_OTHER_DATA, lock, open_test_set, require_locked
-from worker.model_choice import Origin as InUseBecause
-from worker.model_choice import choose, installed, standings
 from worker.settings import PREFIX
+from worker.versions.choice import Origin as InUseBecause
+from worker.versions.choice import choose, installed, standings
+from worker.versions.gate import PromotionRefusedError
+from worker.versions.locked_test_set import ON_OTHER_DATA, lock, open_test_set, require_locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from model.registry import Registry, RegistryEntry
     from worker.db.engine import Database
     from worker.db.tables import LockedTestSet, ModelVersionRow
-    from worker.gate import Gate, PromotionRules, Report
-    from worker.locked_test_set import TestSet
-    from worker.model_choice import Standing
+    from worker.versions.choice import Standing
+    from worker.versions.gate import Gate, PromotionRules, Report
+    from worker.versions.locked_test_set import TestSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Promotions:
         Raises
         ------
         RegistryError, ModelIntegrityError
-            As `worker.model_choice.choose`.
+            As `worker.versions.choice.choose`.
         """
         with self._database.reading() as session:
             return choose(self._registry, self._rules.pin, session).entry

@@ -14,7 +14,7 @@ from dicom_node.config import CommitmentMethod
 from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, SpoolError
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
-from worker import audit_trail
+from worker.audit import trail
 from worker.db import circuits, deliveries, screenings
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Deliverer:
                     deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
             sent = [e for e, o in zip(due, outcomes, strict=True) if o.stored]
             if sent:
-                audit_trail.result_sent(
+                trail.result_sent(
                     session,
                     sent[0].reference.study_instance_uid,
                     destination.name,

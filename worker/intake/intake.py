@@ -22,7 +22,7 @@ from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
 from dicom_node.receiving.spool import uid_hash
 from dicom_node.sop_classes import CT_SOP_CLASSES
-from worker import audit_trail
+from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.lifecycle import Progress, StudyState
@@ -142,7 +142,7 @@ class Intake:
         for path, note in self._spool.refusals():
             with self._database.transaction() as session:
                 events.record(session, events.REFUSED_AT_ASSOCIATION, **_as_json(note))
-                audit_trail.turned_away(session, note)
+                trail.turned_away(session, note)
             self._spool.drop_refusal(path)
             count += 1
         return count
@@ -151,7 +151,7 @@ class Intake:
         count = 0
         for path, note in self._spool.admissions.read():
             with self._database.transaction() as session:
-                audit_trail.admitted(session, note)
+                trail.admitted(session, note)
             path.unlink(missing_ok=True)
             count += 1
         return count
@@ -221,7 +221,7 @@ class Intake:
         else:
             self._note(session, study, header, disposition, reason)
             if study.state is StudyState.IGNORED:
-                audit_trail.study_known(session, study)
+                trail.study_known(session, study)
         return True
 
     def _is_wanted_again(
@@ -288,7 +288,7 @@ class Intake:
             if same is None:
                 study = studies.add_unreadable(session, uid, state, reason, detail)
                 studies.add_instance(session, study, receipt, uid, Disposition.QUARANTINED, reason)
-                audit_trail.study_received(session, study)
+                trail.study_received(session, study)
 
 
 def _judge(

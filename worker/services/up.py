@@ -10,7 +10,7 @@ from worker import bootstrap
 from worker.db import schema
 from worker.db.engine import Database
 from worker.embedded.valkey import EmbeddedValkey
-from worker.fleet import add_workers
+from worker.services.fleet import add_workers
 from worker.setting_groups.secrets import file_variable
 from worker.settings import PREFIX
 from worker.supervisor import Supervisor, run_until_signal

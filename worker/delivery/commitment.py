@@ -18,7 +18,7 @@ from dicom_node.errors import PeerError
 from dicom_node.peers import open_peer
 from worker.db import commitments
 from worker.db.engine import now
-from worker.delivery import reference_to
+from worker.delivery.outbox import reference_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Destination
     from dicom_node.receiving.commitment_reports import CommitmentReports
     from worker.db.engine import Database
-    from worker.delivery import RetryPolicy
+    from worker.delivery.outbox import RetryPolicy
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""One line of an examination by `worker.doctor`."""
+"""One line of an examination by `worker.doctor.examination`."""
 
 from __future__ import annotations
 

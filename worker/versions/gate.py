@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from model.data.dataset import Sample, SliceReader
     from model.evaluation.subject import Evaluated
     from model.registry import RegistryEntry
-    from worker.locked_test_set import TestSet
+    from worker.versions.locked_test_set import TestSet
 
     Report = Callable[[str, float | None], None]
 
@@ -117,7 +117,7 @@ class Gate:
         candidate: RegistryEntry,
         report: Report,
     ) -> Comparison:
-        """Measure both versions on the same images; see `worker.promotion.Promotions.compare`."""
+        """Measure both versions on the same images; see `promotion.Promotions.compare`."""
         origin = Origin(test_set.manifest.path.name, test_set.manifest.sha256, "test")
         loaded: dict[int, tuple[Sample, ...]] = {}
 

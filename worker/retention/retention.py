@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.audit.trail import acted, process
 from worker.audit_entry import AuditAction
-from worker.audit_trail import acted, process
 from worker.db import retention, screenings
 from worker.db.engine import now
 from worker.db.retention import Why

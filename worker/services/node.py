@@ -11,10 +11,11 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
-from worker import audit_trail, bootstrap, dispatch
-from worker.intake import Intake
-from worker.loops import Loop
-from worker.result_janitor import ResultJanitor
+from worker import bootstrap, dispatch
+from worker.audit import trail
+from worker.intake.intake import Intake
+from worker.screening.janitor import ResultJanitor
+from worker.services.loops import Loop
 from worker.supervisor import end_with_supervisor
 from worker.telemetry import configure_logging
 
@@ -86,7 +87,7 @@ class Node:
         for loop in self._loops:
             loop.stop(timeout=30)
         if self._database is not None:
-            audit_trail.stopped(self._database, "node")
+            trail.stopped(self._database, "node")
         if self._opened is not None:
             self._opened.close()
         log.info("node_stopped")
@@ -117,7 +118,7 @@ class Node:
         pause = min(settings.sweep_seconds, settings.settle_seconds)
         deliverer.take_over()
         # Last, so that a start is recorded once however often it is tried.
-        audit_trail.started(database, "node")
+        trail.started(database, "node")
         self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
         return [
             self._intake_loop,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dicom_node.reading.ct_series import CtSeries
     from model.prediction import Finding, Prediction
     from worker.db.tables import Delivery, Event, Review, Screening, Series, Study
-    from worker.screening import Outcome
+    from worker.screening.screening import Outcome
 
 NOTICE = "Unverified result of a research network, for review by a radiologist."
 

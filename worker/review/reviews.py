@@ -11,8 +11,8 @@ import numpy as np
 from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reading.reader import read_ct_series
 from model.files import write_bytes
+from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
-from worker.audit_trail import acted
 from worker.db import reviews, studies
 from worker.db.tables import Screening
 from worker.errors import ImagesGoneError, ReviewError
@@ -25,7 +25,7 @@ from worker.judgement import (
     corrected,
     rejected,
 )
-from worker.result import review_document
+from worker.screening.result import review_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ class ReviewDesk:
         Returns
         -------
         dict
-            As `worker.result.review_document`.
+            As `worker.screening.result.review_document`.
 
         Raises
         ------

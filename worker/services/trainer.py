@@ -13,7 +13,7 @@ from worker.app import TRAINING_QUEUE, TRAINING_TASK, make_app
 from worker.supervisor import end_with_supervisor
 from worker.tasks import consume
 from worker.telemetry import configure_logging
-from worker.training_queue import TrainingSweep, training_environment
+from worker.training.queue import TrainingSweep, training_environment
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -48,7 +48,7 @@ def run_trainer(settings: Settings) -> int:
 
         site = learning.site(settings, database)
         from model.devices import configure_devices
-        from worker.training_job import TrainingJob
+        from worker.training.job import TrainingJob
 
         configure_devices()
         job = TrainingJob(database, site, settings.lease_seconds, settings.maximum_attempts)
