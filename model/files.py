@@ -1,7 +1,8 @@
-"""Files written whole or not at all, whatever stops the process meanwhile; and their SHA-256."""
+"""Files written whole or not at all, whatever stops the process; their locks and SHA-256."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from contextlib import contextmanager
@@ -49,6 +50,25 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is whole and on disk, or unchanged."""
     with replaced(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextmanager
+def locked(path: Path, held: Exception) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be; it dies with its process.
+
+    Parameters
+    ----------
+    path
+        The file.
+    held
+        Raised if somebody holds the lock already.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise held from None
+        yield
 
 
 def file_sha256(path: Path) -> str:

@@ -25,6 +25,10 @@ class SchemaOutdatedError(WorkerError):
     """A database whose schema is not the one of this version."""
 
 
+class AlreadyRunningError(WorkerError):
+    """A second process of a kind of which an installation has one."""
+
+
 class FolderError(WorkerError):
     """A folder that does not hold the files of exactly one study."""
 

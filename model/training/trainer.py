@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from model.data.dataset import Split, require_labels, require_measurable
 from model.errors import TrainingError
 from model.evaluation.validation import validate
+from model.files import locked
 from model.training.checkpoint import last_good, load_checkpoint, save_checkpoint
 from model.training.curves import draw_curves, write_events
 from model.training.pipeline import epoch_steps, require_shares, training_batches
@@ -21,7 +20,8 @@ from model.training.step import TrainingStep
 from model.weights_file import save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import keras
@@ -98,7 +98,9 @@ class Trainer:
             whole, or another process is training there.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):  # what is cleared away may be what a live run is writing
+        with locked(
+            self.folder / "lock", TrainingError(f"{self.folder}: another process is training here")
+        ):  # what is cleared away may be what a live run is writing
             self.files.require_same()
             saved = load_checkpoint(self.files.checkpoint, self.training_step.variables)
             if saved is None:
@@ -125,7 +127,9 @@ class Trainer:
             of its training samples. Nothing is trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):
+        with locked(
+            self.folder / "lock", TrainingError(f"{self.folder}: another process is training here")
+        ):
             try:
                 self._run(report)
             except OSError as error:
@@ -224,6 +228,11 @@ class Trainer:
         self.state.seconds += now - self._saved_at
         self._saved_at = now
 
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep a second process from training in the same folder."""
+        held = TrainingError(f"{self.folder}: another process is training here")
+        return locked(self.folder / "lock", held)
+
     def _coming_best(self) -> Path:
         return self.folder / f"best-{self.state.best_epoch}.npz"
 
@@ -237,14 +246,3 @@ class Trainer:
 
 def _warm_up(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / steps) if steps else 1.0
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second process from training in the same folder; a lock dies with its process."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(f"{folder}: another process is training here") from error
-        yield

@@ -9,7 +9,7 @@ from worker.db import schema
 from worker.db.engine import Database
 from worker.db.tables import AuditEvent, Instance, Study
 from worker.embedded.process import free_ports
-from worker.errors import SchemaOutdatedError
+from worker.errors import AlreadyRunningError, SchemaOutdatedError
 from worker.lifecycle import StudyState
 from worker.services.node import Node
 from worker.settings import load_settings
@@ -72,6 +72,15 @@ def test_it_receives_without_a_database_and_catches_up(
         database.close()
     finally:
         node.stop()
+
+
+def test_a_second_node_does_not_start_beside_the_first(tmp_path, sqlite_database, valkey):
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'lungwatch.db'}", valkey.url)
+    first = Node(settings)
+    with pytest.raises(AlreadyRunningError, match=r"stop it first.*LUNGWATCH_DATA_DIR"):
+        Node(settings)
+    first.stop()
+    Node(settings).stop()
 
 
 def test_it_receives_and_stops_while_the_database_can_only_be_read(

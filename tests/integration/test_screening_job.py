@@ -187,8 +187,9 @@ def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, 
     assert installation.study().state is StudyState.COMPLETED
 
 
+@pytest.mark.parametrize("error", [ValueError, MemoryError])
 def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
-    tmp_path, predictor, series_files
+    tmp_path, predictor, series_files, error
 ):
     installation = Installation(tmp_path / "data")
     installation.receive(series_files)
@@ -200,7 +201,7 @@ def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
         pipeline_digest = staticmethod(predictor.pipeline_digest)
 
         def predict(self, volume, progress):
-            raise ValueError("DOE^JANE")
+            raise error("DOE^JANE")
 
     for _ in range(3):
         assert installation.study().state is StudyState.QUEUED
@@ -208,7 +209,7 @@ def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.FAILED, "attempts_exhausted")
     assert study.screenings[0].attempts == 3
-    assert "ValueError" in study.detail
+    assert error.__name__ in study.detail
     assert "DOE" not in study.detail
 
 

@@ -93,7 +93,14 @@ def test_a_trainer_refuses_such_a_gpu_before_it_starts(tmp_path):
 
 
 def test_a_killed_trainer_is_followed_by_one_that_goes_on(tmp_path, valkey):
-    site = RetrainingSite(tmp_path, broker_url=valkey.url, lease_seconds=3, sweep_seconds=0.5)
+    site = RetrainingSite(
+        tmp_path,
+        broker_url=valkey.url,
+        lease_seconds=3,
+        sweep_seconds=0.5,
+        # Beside tests that take all the processors a nicer one would not come to its turn.
+        training_niceness=0,
+    )
     site.review("1")
     done = lungwatch(
         *("retrain", "--queue", "--json", "--out", tmp_path / "run", "--base", site.base),

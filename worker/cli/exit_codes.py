@@ -8,6 +8,7 @@ from enum import IntEnum
 from dicom_node.errors import ConfigurationError, PeerUnavailableError, RefusedError
 from model.errors import ConfigError, ModelError, NoLungError, RegistryError
 from worker.errors import (
+    AlreadyRunningError,
     BackupError,
     FolderError,
     NotFoundError,
@@ -44,7 +45,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.REFUSED: "The input is no chest CT that can be screened; the coded reason says why.",
     ExitCode.NOT_FOUND: "There is no such study.",
     ExitCode.UNAVAILABLE: "A service does not answer: database, broker, PACS or listener.",
-    ExitCode.STATE: "The state of the study, or of the database, does not allow it.",
+    ExitCode.STATE: "The state of the study, the database or the installation does not allow it.",
     ExitCode.MODEL: "The model version is absent, ambiguous, damaged or cannot be used.",
     ExitCode.SCHEMA: "The database's schema is not this version's: run `lungwatch db upgrade`.",
     ExitCode.PROMOTION: "A model version may not come into use; the message says why.",
@@ -61,6 +62,7 @@ _OURS: tuple[tuple[type[Exception], ExitCode], ...] = (
     (NotFoundError, ExitCode.NOT_FOUND),
     (PeerUnavailableError, ExitCode.UNAVAILABLE),
     (TransitionError, ExitCode.STATE),
+    (AlreadyRunningError, ExitCode.STATE),
     (PromotionError, ExitCode.PROMOTION),
     (ReviewError, ExitCode.STATE),
     (SchemaOutdatedError, ExitCode.SCHEMA),

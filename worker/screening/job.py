@@ -124,8 +124,9 @@ class ScreeningJob:
             log.warning("lease_lost", screening=screening_id, detail=str(error))
         except RefusedError as error:
             self._refuse(claim, error)
-        except (OSError, MemoryError, OperationalError) as error:
-            # The machine is in trouble, not the study: patience, not a verdict.
+        except (OSError, OperationalError) as error:
+            # The machine is in trouble, not the study: patience, not a verdict. Not for want of
+            # memory, which may be the study's own doing.
             log.exception("screening_interrupted", screening=screening_id)
             self._release(claim, error, _PATIENCE * self._config.maximum_attempts)
         except Exception as error:

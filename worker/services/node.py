@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,11 +12,14 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
+from model.files import locked
 from worker import bootstrap, dispatch
 from worker.audit import trail
+from worker.errors import AlreadyRunningError
 from worker.intake.intake import Intake
 from worker.screening.janitor import ResultJanitor
 from worker.services.loops import Loop
+from worker.settings import PREFIX
 from worker.supervisor import end_with_supervisor
 from worker.telemetry import configure_logging
 
@@ -31,6 +35,7 @@ _DELIVERY_PAUSE_SECONDS = 1.0
 _COMMITMENT_PAUSE_SECONDS = 5.0
 _RETENTION_PAUSE_SECONDS = 60.0
 _JANITOR_PAUSE_SECONDS = 600.0
+_LOCK = "node.lock"
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +55,9 @@ class Node:
     ------
     SettingsError
         If a setting cannot work.
+    AlreadyRunningError
+        If another node works with the data folder: each would take the other's deliveries for
+        those of a node that died.
     SchemaOutdatedError
         If the database is there, but not up to date.
     """
@@ -58,6 +66,12 @@ class Node:
         self._settings = settings
         self._spool = Spool(settings.spool_dir)
         bootstrap.check_before_start(settings, receives=True)
+        self._alone = ExitStack()
+        another = (
+            f"another node works with {settings.data_dir}: stop it first, or give this one a data "
+            f"folder and a database of its own ({PREFIX}DATA_DIR, {PREFIX}DATABASE_URL)"
+        )
+        self._alone.enter_context(locked(settings.data_dir / _LOCK, AlreadyRunningError(another)))
         self._spool.prepare()
         config = bootstrap.listener_config(settings)
         self._listener = Listener(config, self._spool, self._wake_intake)
@@ -90,6 +104,7 @@ class Node:
             trail.stopped(self._database, "node")
         if self._opened is not None:
             self._opened.close()
+        self._alone.close()
         log.info("node_stopped")
 
     def _begin_work(self) -> int:

@@ -18,9 +18,6 @@ from worker.training.queue import TrainingSweep, training_environment
 if TYPE_CHECKING:
     from worker.settings import Settings
 
-# Screening goes first where both share the processors.
-_NICENESS = 10
-
 
 def run_trainer(settings: Settings) -> int:
     """Take trainings from the queue until told to stop, then leave the one in work to the next.
@@ -41,7 +38,7 @@ def run_trainer(settings: Settings) -> int:
     end_with_supervisor()
     os.environ.update(training_environment(settings))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.nice(_NICENESS)
+    os.nice(settings.training_niceness)
     app = make_app(settings)
     with closing(bootstrap.open_database(settings)) as database:
         from worker import learning

@@ -44,6 +44,15 @@ class ModelSettings(BaseModel):
             "unset: they train on the CPU. None of them may be among LUNGWATCH_GPUS."
         ),
     )
+    training_niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description=(
+            "Niceness of `lungwatch trainer`: how far it stands back where screening wants the "
+            "same processors. 0 for a machine that trains alone."
+        ),
+    )
     training_beside_screening: bool = Field(
         default=False,
         description="Whether a training may use a GPU that screens as well: true or false.",
