@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pynetdicom import AE, evt
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from dicom_node.errors import (
     ConfigurationError,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pynetdicom.association import Association
-    from pynetdicom.pdu_primitives import A_ASSOCIATE
+    from pynetdicom.events import Event
     from pynetdicom.presentation import PresentationContext
 
     from dicom_node.config import DimseDestination
@@ -65,6 +66,12 @@ def associate(
     ae.dimse_timeout = destination.response_timeout
     ae.network_timeout = destination.response_timeout
     guard = partial(guard_outgoing, timeout=destination.response_timeout)
+    rejections: list[A_ASSOCIATE_RJ] = []
+
+    def note_rejection(event: Event) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejections.append(event.pdu)
+
     try:
         link = ae.associate(
             destination.host,
@@ -72,13 +79,17 @@ def associate(
             contexts=contexts,
             ae_title=destination.ae_title,
             tls_args=_tls(destination),
-            evt_handlers=[(evt.EVT_CONN_OPEN, guard), *handlers],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, guard),
+                (evt.EVT_PDU_RECV, note_rejection),
+                *handlers,
+            ],
         )
     except OSError as error:
         msg = describe(destination, f"could not be reached: {error.strerror}")
         raise PeerUnavailableError(msg) from error
     if not link.is_established:
-        raise _association_error(destination, link)
+        raise _association_error(destination, link, rejections)
     try:
         yield link
     finally:
@@ -92,11 +103,13 @@ def describe(destination: DimseDestination, what: str) -> str:
     return f"destination {there.name} ({there.ae_title} at {there.host}:{there.port}) {what}"
 
 
-def _association_error(destination: DimseDestination, link: Association) -> PeerError:
-    if link.is_rejected:
-        answer = cast("A_ASSOCIATE", link.acceptor.primitive)
-        msg = describe(destination, f"rejected the association: {answer.reason_str}")
-        if answer.result == _REJECTED_TRANSIENT:
+def _association_error(
+    destination: DimseDestination, link: Association, rejections: list[A_ASSOCIATE_RJ]
+) -> PeerError:
+    # A rejection that comes at once is taken for a failed connection by pynetdicom.
+    for rejection in rejections:
+        msg = describe(destination, f"rejected the association: {rejection.reason_str}")
+        if rejection.result == _REJECTED_TRANSIENT:
             return PeerUnavailableError(msg)
         return PeerNotReadyError(f"{msg}; check the AE titles on both sides")
     if link.rejected_contexts:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import ssl
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 from support.certificates import Authority
+from support.raw_association import (
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    association_request,
+    connected,
+    echo,
+    receive_pdu,
+)
+from support.system import wait_until
 
 from dicom_node.config import ListenerConfig
 from dicom_node.receiving.listener import Listener
@@ -26,6 +32,8 @@ RIGHT_ADDRESS, WRONG_ADDRESS = "127.0.0.1", "127.0.0.2"
 # CT2 may send too, from another address and with another certificate: it is no stranger.
 AE_TITLES = {"right": "CT1", "another sender's": "CT2", "unknown": "CT9"}
 ADDRESSES = {"right": RIGHT_ADDRESS, "wrong": WRONG_ADDRESS}
+# Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21), behind a reserved byte.
+CALLING_AE_TITLE_NOT_RECOGNIZED = bytes([0, 1, 1, 3])
 CERTIFICATES = ("right", "another sender's", "of another authority", "expired", "none")
 
 
@@ -125,34 +133,35 @@ def test_impostors(
     for path, _ in spool.refusals():
         spool.drop_refusal(path)
 
-    link = call(
-        listener.port,
-        AE_TITLES[ae_title],
-        ADDRESSES[address],
-        tls_of(identities[certificate], identities["listener"]) if calls == "TLS" else None,
-    )
-
+    tls = tls_of(identities[certificate], identities["listener"]) if calls == "TLS" else None
+    caller = {"source": ADDRESSES[address], "calling": AE_TITLES[ae_title], "tls": tls}
     outcome = expected(listens, calls, certificate, ae_title, address)
     if outcome == "echo":
-        assert link.is_established
-        assert link.send_c_echo().Status == 0
-        link.release()
+        assert echo(listener.port, **caller) > 0
         assert list(spool.refusals()) == []
         return
-    assert not link.is_established
+    kind, answer = ask_for_an_association(listener.port, **caller)
+    assert kind != A_ASSOCIATE_AC
     # The alert of TLS goes out before the note is written.
-    for _ in range(6000):
-        if any(spool.refusals()):
-            break
-        time.sleep(0.01)
-    ((_, note),) = spool.refusals()
+    ((_, note),) = wait_until("it is noted", lambda: list(spool.refusals()), 60)
     assert note.reason == outcome
     assert note.peer_address == ADDRESSES[address]
     if "not_allowed" in outcome:
         # Told one thing, whatever it was; the note says which.
-        assert link.acceptor.primitive.result == 1
-        assert link.acceptor.primitive.diagnostic == 3
+        assert (kind, answer) == (A_ASSOCIATE_RJ, CALLING_AE_TITLE_NOT_RECOGNIZED)
         assert note.calling_ae_title == AE_TITLES[ae_title]
+
+
+def ask_for_an_association(
+    port: int, *, source: str, calling: str, tls: ssl.SSLContext | None
+) -> tuple[int, bytes]:
+    """The first PDU that comes back; type 0 where none does."""
+    try:
+        with connected(port, source=source, tls=tls, timeout=60) as connection:
+            connection.sendall(association_request(calling))
+            return receive_pdu(connection)
+    except (ssl.SSLError, ConnectionError):
+        return 0, b""
 
 
 def tls_of(shown: TlsFiles | None, listener: TlsFiles | None) -> ssl.SSLContext:
@@ -165,17 +174,3 @@ def tls_of(shown: TlsFiles | None, listener: TlsFiles | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(listener.authorities)
     return context
-
-
-def call(port: int, ae_title: str, address: str, tls: ssl.SSLContext | None) -> Any:
-    ae = AE(ae_title=ae_title)
-    ae.add_requested_context(Verification)
-    # The listener notes a refusal, on disk, before it answers.
-    ae.acse_timeout = ae.connection_timeout = 60
-    return ae.associate(
-        "127.0.0.1",
-        port,
-        ae_title="LUNGWATCH",
-        bind_address=(address, 0),
-        tls_args=(tls, "127.0.0.1") if tls else None,
-    )

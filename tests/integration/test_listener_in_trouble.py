@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from support.listening import AE_TITLE, association, dataset_part, orphans, reasons
 from support.raw_association import (
+    A_ASSOCIATE_RJ,
     association_request,
     connected,
     data_fragment,
@@ -237,12 +237,10 @@ def test_one_association_too_many_is_told_to_come_back(
     start_listener: Callable[..., Listener], spool: Spool
 ) -> None:
     listener = start_listener(maximum_associations=1)
-    with association(listener.port):
-        ae = AE(ae_title="STORESCU")
-        ae.add_requested_context(CTImageStorage)
-        second = ae.associate("127.0.0.1", listener.port, ae_title=AE_TITLE)
-        assert second.is_rejected
-        assert second.acceptor.primitive.result == 2
+    with association(listener.port), connected(listener.port) as second:
+        second.sendall(association_request())
+        # Rejected, transient; local limit exceeded (PS3.8 table 9-21).
+        assert receive_pdu(second) == (A_ASSOCIATE_RJ, bytes([0, 2, 3, 2]))
     assert reasons(spool) == {"too_many_associations"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import threading
 import time
@@ -11,6 +13,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from support.raw_association import A_ASSOCIATE_RJ, pdu
 from support.services import require
 
 from dicom_node.config import DicomWebDestination, DimseDestination
@@ -277,6 +280,26 @@ def test_a_called_ae_title_that_is_not_the_peers(objects: list[OutgoingObject]) 
         pytest.raises(PeerNotReadyError, match="rejected the association: Called AE title"),
     ):
         open_peer(dimse(scp.port, ae_title="SOMEONE")).store(objects)
+
+
+def test_a_rejection_is_told_as_one_however_fast_it_comes(objects: list[OutgoingObject]) -> None:
+    def reject(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    # Permanent; calling AE title not recognized (PS3.8 table 9-21).
+                    connection.sendall(pdu(A_ASSOCIATE_RJ, bytes([0, 1, 1, 3])))
+                    while connection.recv(4096):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=reject, args=(server,), daemon=True).start()
+        peer = open_peer(dimse(server.getsockname()[1]))
+        for _ in range(100):
+            with pytest.raises(PeerNotReadyError, match="rejected the association: Calling AE"):
+                peer.store(objects[:1])
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_busy_peer_is_unavailable_not_refusing(objects: list[OutgoingObject]) -> None:
