@@ -14,6 +14,8 @@ from worker.cli.options import JsonOption
 if TYPE_CHECKING:
     from model.data.check import Check
 
+_SHOWN_OF_A_KIND = 10
+
 data_app = typer.Typer(help="Import, merge and check training data.", no_args_is_help=True)
 
 
@@ -188,16 +190,25 @@ def _print(manifest: Path, found: Check) -> None:
             f"{shortcut.accuracy:.3f}, AUC {shortcut.auc:.3f} (0.5 would be no shortcut)."
         )
     if found.findings:
-        output.print_table(
-            "Found",
-            ["what", "where"],
-            [(finding.kind.value, finding.text) for finding in found.findings],
-        )
+        output.print_table("Found", ["what", "where"], _findings(found))
     _say(
         "Mend these before training."
         if found.failed
         else "No leak across splits, no unreadable file."
     )
+
+
+def _findings(found: Check) -> list[tuple[str, str]]:
+    """Give the findings as rows, of each kind the first ones."""
+    by_kind: dict[str, list[str]] = {}
+    for finding in found.findings:
+        by_kind.setdefault(finding.kind.value, []).append(finding.text)
+    rows = []
+    for kind, texts in by_kind.items():
+        rows += [(kind, text) for text in texts[:_SHOWN_OF_A_KIND]]
+        if len(texts) > _SHOWN_OF_A_KIND:
+            rows.append((kind, f"... and {len(texts) - _SHOWN_OF_A_KIND} more: --json"))
+    return rows
 
 
 def _written(out: Path, count: int) -> None:

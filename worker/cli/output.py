@@ -6,6 +6,7 @@ rich is imported when something is printed: `lungwatch --help` must not wait for
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,16 +23,22 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 def stdout() -> Console:
     """Console for results."""
-    from rich.console import Console
-
-    return Console()
+    return _console(stderr=False)
 
 
 def stderr() -> Console:
     """Console for progress, hints and errors; it never mixes with ``--json``."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file or a pipe has no edge to fold at.
+        console.width = _PIPE_WIDTH
+    return console
 
 
 def print_json(document: object) -> None:
@@ -67,9 +74,7 @@ def print_table(
         table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
-    console = stdout()
-    # A file or a pipe has no edge to fold at.
-    console.print(table, width=None if console.is_terminal else _PIPE_WIDTH)
+    stdout().print(table)
 
 
 def harmless(text: str) -> str:

@@ -69,6 +69,7 @@ def promote(
     Running workers pick it up between two studies. Exit code 10 where the gate refuses it.
     """
     from worker.cli.comparison_page import print_comparison
+    from worker.errors import PromotionError
     from worker.versions.gate import PromotionRefusedError
 
     with _promotions() as promotions:
@@ -80,6 +81,8 @@ def promote(
                 output.print_json({"promoted": False, **error.comparison.document()})
             elif error.comparison:
                 print_comparison(error.comparison)
+                # Its reasons are on the page.
+                raise PromotionError(f"{error.title} is not promoted. {error.WAY_OUT}") from error
             raise
     if json:
         comparison = promoted.comparison.document() if promoted.comparison else None

@@ -10,6 +10,7 @@ from model.errors import ModelError
 from model.evaluation.evaluate import Origin
 from model.evaluation.subject import evaluate_subject, subject_of_version
 from worker.errors import PromotionError
+from worker.quiet_tensorflow import import_tensorflow_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,13 +47,15 @@ class PromotionRules:
 class PromotionRefusedError(PromotionError):
     """The gate's refusal, with its reasons and the comparison, if there is one."""
 
+    WAY_OUT = (
+        "Train or choose another version, or promote it all the same with "
+        '--override "reason", which is recorded'
+    )
+
     def __init__(self, title: str, reasons: tuple[str, ...], comparison: Comparison | None) -> None:
         listed = "; ".join(reasons)
-        super().__init__(
-            f"{title} is not promoted: {listed}. Train or choose another version, or promote it "
-            'all the same with --override "reason", which is recorded'
-        )
-        self.comparison = comparison
+        super().__init__(f"{title} is not promoted: {listed}. {self.WAY_OUT}")
+        self.title, self.comparison = title, comparison
 
 
 class Gate:
@@ -118,6 +121,7 @@ class Gate:
         report: Report,
     ) -> Comparison:
         """Measure both versions on the same images; see `promotion.Promotions.compare`."""
+        import_tensorflow_quietly()
         origin = Origin(test_set.manifest.path.name, test_set.manifest.sha256, "test")
         loaded: dict[int, tuple[Sample, ...]] = {}
 
