@@ -23,6 +23,7 @@ import pytest
 from bench.faults import results, scorecard
 from bench.faults.catalogue import CATALOGUE
 from bench.faults.results import RESULTS, Batch
+from bench.faults.scenario import tell
 
 if TYPE_CHECKING:
     from bench.faults.scenario import Outcome, Scenario
@@ -108,11 +109,6 @@ def print_line(scenario: Scenario, outcome: Outcome) -> None:
         "pass": outcome.passed,
     }
     print(json.dumps(line), flush=True)
-
-
-def tell(text: str) -> None:
-    """Say how far it is, beside the results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,3 +84,8 @@ class Scenario:
     short_trials: int
     batch: int
     run: Callable[[int, int, Path], Outcome]
+
+
+def tell(text: str) -> None:
+    """Say how far it is, beside the results."""
+    print(text, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from support.pdu_corpus import is_whole, read_corpus
@@ -14,11 +15,13 @@ from support.raw_association import A_ASSOCIATE_AC, echo, receive_pdu
 from bench.faults.abuse import cost_at_rest, cost_of
 from bench.faults.listener import ListenerProcess
 from bench.faults.results import REPOSITORY
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from bench.faults.abuse import Cost
 
 CORPUS = REPOSITORY / "tests" / "fuzz" / "corpus"
 
@@ -29,6 +32,7 @@ _MOST_GROWTH_MIB = 50.0
 # wait that long.
 _HELD_SECONDS = 60.0
 _REST_SECONDS = 45.0
+_TOLD_AFTER = 10_000
 # What Python prints where an exception ends a thread.
 _UNHANDLED = b"Exception in thread"
 
@@ -42,12 +46,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         # Threads, tables and buffers that come with the first associations are no growth.
         list(pool.map(partial(talk, listener.port), list(corpus.values()) * 20))
         base = cost_at_rest(listener.pid, cost_of(listener.pid), seconds=1)
-        held = sum(
-            not closed
-            for closed in pool.map(
-                partial(talk, listener.port), conversations(corpus, str(first_trial), trials)
-            )
-        )
+        held = 0
+        # The pool would take all of them into memory at once.
+        mutated = conversations(corpus, str(first_trial), trials)
+        while some := list(islice(mutated, _TOLD_AFTER)):
+            held += sum(not closed for closed in pool.map(partial(talk, listener.port), some))
+            _tell_growth(listener, base)
     problems = [f"{held} connections were held open"] if held else []
     if not listener.running:
         return Outcome(trials, 0, 0, 0, None, passed=False, notes="the listener's process ended")
@@ -74,6 +78,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         passed=not problems,
         notes="; ".join(problems) or f"it grew by {growth:.0f} MiB at most",
     )
+
+
+def _tell_growth(listener: ListenerProcess, base: Cost) -> None:
+    if listener.running:
+        grown = (cost_of(listener.pid).rss_kib - base.rss_kib) / 1024
+        tell(f"mutated_pdus: the listener has grown by {grown:.0f} MiB so far")
 
 
 def talk(port: int, pdus: Sequence[bytes]) -> bool:
@@ -103,6 +113,7 @@ SCENARIO = Scenario(
     ),
     trials=1_000_000,
     short_trials=5_000,
-    batch=50_000,
+    # One listener takes all of them: growth would not show in many small batches.
+    batch=1_000_000,
     run=run,
 )
