@@ -127,16 +127,6 @@ class ReadingSite:
             return None
 
 
-def peak_megabytes(pid: int | None) -> float:
-    """Give the most memory a process ever held; 0 for one that is no more."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(peak) / 1024
-
-
 def own_megabytes() -> float:
     """Give the memory this process holds now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
