@@ -27,6 +27,15 @@ RESULTS = REPOSITORY / "docs" / "results" / "faults.jsonl"
 
 # What a result is about: a commit that changes nothing of this leaves it true.
 _PRODUCT = ("dicom_node", "model", "worker", "migrations", "requirements.lock")
+# What scenarios share, but not what runs and prints them; each adds its own file.
+_SHARED = (
+    "tests/support",
+    ":(glob)bench/faults/*.py",
+    *(
+        f":(exclude)bench/faults/{name}.py"
+        for name in ("__main__", "catalogue", "results", "scorecard")
+    ),
+)
 _DIRTY = "-changed"
 
 
@@ -57,9 +66,12 @@ class Batch:
 
 
 def commit_of(scenario: Scenario) -> str:
-    """Name the last commit that changed the product or the scenario, marked where files differ."""
+    """Name the last commit that changed the product, the harness's shared parts or the scenario.
+
+    It is marked where files differ from it. A change in one scenario leaves the others' results.
+    """
     run = scenario.run.func if isinstance(scenario.run, partial) else scenario.run
-    paths = [*_PRODUCT, str(inspect.getsourcefile(run))]
+    paths = [*_PRODUCT, *_SHARED, str(inspect.getsourcefile(run))]
     commit = _git("log", "-1", "--abbrev=12", "--format=%h", "--", *paths)
     if not commit:
         return "unknown" + _DIRTY
