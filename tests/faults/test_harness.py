@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -11,8 +12,10 @@ from bench.faults import __main__ as harness
 from bench.faults import results, scorecard
 from bench.faults.catalogue import CATALOGUE
 from bench.faults.disk import LoopDisk
+from bench.faults.kill_points import Plan, tally
 from bench.faults.scenario import Outcome, Scenario
-from bench.faults.scenarios.store_order import events
+from bench.faults.scenarios.store_order import events, is_ordered
+from bench.faults.scenarios.worker_killed import judge_inside
 
 GOOD = Outcome(2, 20, 0, 0, 1.5, passed=True)
 
@@ -108,6 +111,41 @@ def test_one_loss_fails_the_run_and_the_next_one_until_the_code_changes(run):
     assert run(Recorder(), commit="decaf")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "anew"),
+    [
+        ("worker/job.py", True),
+        ("bench/faults/load.py", True),
+        ("tests/support/services.py", True),
+        ("bench/faults/scenarios/own.py", True),
+        ("bench/faults/scenarios/other.py", False),
+        ("bench/faults/catalogue.py", False),
+        ("bench/faults/README.md", False),
+    ],
+)
+def test_a_result_holds_until_what_it_is_about_changes(tmp_path, monkeypatch, changed, anew):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=n", "-c", "user.email=e", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    own = tmp_path / "bench" / "faults" / "scenarios" / "own.py"
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(results.inspect, "getsourcefile", lambda _: str(own))
+    own.parent.mkdir(parents=True)
+    own.touch()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "Begin")
+    before = results.commit_of(Recorder().scenario)
+    file = tmp_path / changed
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("changed")
+    assert results.commit_of(Recorder().scenario).endswith("-changed") is anew
+    git("add", ".")
+    git("commit", "-qm", "Change")
+    assert (results.commit_of(Recorder().scenario) != before) is anew
+
+
 def test_the_scorecard_shows_the_last_run_and_says_when_it_is_short(run, tmp_path, monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(scorecard, "CATALOGUE", (recorder.scenario,))
@@ -140,7 +178,20 @@ def test_a_success_before_its_folder_is_durable_is_seen(tmp_path):
 8 sendto(4<socket:[1]>, "\\4"..., 170, 0, NULL, 0) = 170
 7 <... fsync resumed>) = 0
 """
-    assert list(events(trace, tmp_path)) == ["file", "rename", "answer", "folder"]
+    found = list(events(trace, tmp_path))
+    assert [kind for kind, _ in found] == ["file", "rename", "answer", "folder"]
+    assert not is_ordered(found)
+
+
+def test_a_file_that_is_renamed_while_another_is_made_durable_is_seen(tmp_path):
+    trace = """\
+7 fsync(5<{0}/incoming/{1}.part>) = 0
+7 renameat2(AT_FDCWD, "{0}/incoming/a.part", AT_FDCWD, "{0}/inbox/a.dcm", 0) = 0
+7 fsync(5<{0}/inbox>) = 0
+7 sendto(4<socket:[1]>, "\\4"..., 170, 0, NULL, 0) = 170
+"""
+    assert is_ordered(list(events(trace.format(tmp_path, "a"), tmp_path)))
+    assert not is_ordered(list(events(trace.format(tmp_path, "b"), tmp_path)))
 
 
 def test_a_power_cut_takes_what_was_not_synchronised(tmp_path):
@@ -155,3 +206,20 @@ def test_a_power_cut_takes_what_was_not_synchronised(tmp_path):
         with disk.after_power_cut(tmp_path / "cut") as root:
             found = {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
     assert found == {"kept": b"durable"}
+
+
+@pytest.mark.parametrize(("inside", "enough"), [(0, False), (2, False), (3, True), (6, True)])
+def test_kills_at_the_ends_of_stages_are_too_few_inside(tmp_path, inside, enough):
+    lines = [["reading", True, 0.1], ["reading", False, 0.3], ["acknowledging", True, 0.0005]]
+    (tmp_path / "durations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plans = {str(number): Plan("reading", 0.5) for number in range(6)}
+    plans |= {"brief": Plan("acknowledging", 0.5), "missed": Plan("reading", 0.5)}
+    kills = {str(number): (1.0, number < inside) for number in range(6)}
+    kills |= {"brief": (1.0, True), "missed": None}
+    counts = tally(plans, kills, tmp_path)
+    assert counts == {"reading": (inside, 6)}
+    assert judge_inside(counts)[0] is enough
+
+
+def test_a_run_in_which_no_kill_could_be_aimed_proves_nothing():
+    assert judge_inside({}) == (False, "no kill could be aimed")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from support.services import PostgresqlServer
 
-from bench.faults.kill_points import STAGES, Plan
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.kill_points import AIMABLE_SECONDS, STAGES, Plan, tally
+from bench.faults.scenario import Outcome, Scenario, tell
 from bench.faults.screening_site import ScreeningSite, write_drawn_study, write_tiny_model
 from worker.embedded.orthanc import ThrowAwayOrthanc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _GOLDEN = 0.618034
 _RECOVERY_SECONDS = 60.0
@@ -85,6 +85,9 @@ def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, first_trial: int, trial
         *(f"the PACS holds {counts}" for counts in held.values() if set(counts.values()) != {1}),
         *_left_behind(site, trials),
     ]
+    inside, told = judge_inside(tally(plans, kills, site.folder))
+    if trials >= len(STAGES) and not inside:
+        problems.append(told)
     if recovery > _RECOVERY_SECONDS:
         problems.append(f"a study was in work again {recovery:.0f} s after the kill")
     return Outcome(
@@ -94,8 +97,31 @@ def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, first_trial: int, trial
         duplicated=sum(max(counts.values()) > 1 for counts in held.values()),
         recovery_s=round(recovery, 1),
         passed=not problems,
-        notes="; ".join(problems),
+        notes="; ".join(problems) or told,
     )
+
+
+def judge_inside(counts: Mapping[str, tuple[int, int]]) -> tuple[bool, str]:
+    """Judge whether enough kills lay inside their stages, where there is time to aim.
+
+    Parameters
+    ----------
+    counts
+        Of each stage, kills inside and kills in all (`kill_points.tally`).
+
+    Returns
+    -------
+    tuple
+        Whether at least half of all lay inside, and a sentence about the share: in tens of
+        percent, so that the notes of many batches are one.
+    """
+    inside, all_ = (sum(count[which] for count in counts.values()) for which in (0, 1))
+    tell(", ".join(f"{stage} {hits}/{kills} inside" for stage, (hits, kills) in counts.items()))
+    if not all_:
+        return False, "no kill could be aimed"
+    tens = 100 * inside // all_ // 10 * 10
+    of = f"of kills in stages of {1000 * AIMABLE_SECONDS:.0f} ms or longer"
+    return 2 * inside >= all_, f"{of} at least {tens} % lay inside"
 
 
 def _send_and_kill(site: ScreeningSite, trials: range) -> dict[str, Plan]:
@@ -145,7 +171,8 @@ SCENARIO = Scenario(
     title=f"kill -9 of worker or node inside each of {len(STAGES)} stages of a screening",
     passes_if=(
         "every study in work again within 60 s, lease included, and completed; exactly one SEG and "
-        "one SR each in the PACS, no stuck lease, no orphan file or process"
+        "one SR each in the PACS, no stuck lease, no orphan file or process; at least half of the "
+        "kills inside, not at the end of, their stages"
     ),
     trials=50 * len(STAGES),
     short_trials=len(STAGES),
