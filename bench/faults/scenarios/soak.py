@@ -1,60 +1,154 @@
-"""20,000 associations with one listener."""
+"""20,000 associations with two listeners, of which one speaks TLS, and stores among them."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support.raw_association import echo
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE
+from support.certificates import Authority
+from support.raw_association import VERIFICATION, echo
 
-from bench.faults.abuse import cost_at_rest, cost_of
-from bench.faults.listener import ListenerProcess
+from bench.faults.abuse import Cost, cost_at_rest, cost_of
+from bench.faults.listener import AE_TITLE, ListenerProcess
+from bench.faults.load import SUCCESS, write_instances
 from bench.faults.scenario import Outcome, Scenario
+from dicom_node.tls import client_context
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
+
+    from dicom_node.tls import TlsFiles
 
 _WARM_UP = 500
 _AT_ONCE = 4
 _MOST_GROWTH = 1.05
 _REST_SECONDS = 30.0
+# One association of so many stores as well, and one is with the listener that speaks TLS; the two
+# have no common factor, so that some are both.
+_STORE_EVERY, _TLS_EVERY = 10, 3
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:  # noqa: ARG001 - all alike
-    """Open, C-ECHO, release; then compare what the process takes with what it took."""
-    listener = ListenerProcess(folder)
-    listener.start()
+def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+    """Open, C-ECHO, often C-STORE, release; then compare what the processes take with before."""
+    (instance,) = write_instances(folder / "sent", 1, 20_000)
+    files = Authority(folder / "authority").issue("node", alternative="IP:127.0.0.1")
+    plain = _Partner(folder / "plain", instance, None)
+    encrypted = _Partner(folder / "tls", instance, files)
+
+    def visit(number: int) -> bool:
+        partner = plain if number % _TLS_EVERY else encrypted
+        return partner.echo() if number % _STORE_EVERY else partner.echo_and_store()
+
     try:
+        for partner in (plain, encrypted):
+            partner.listener.start()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answered = sum(1 for _ in pool.map(echo, [listener.port] * min(_WARM_UP, trials)))
-            base = cost_at_rest(listener.pid, cost_of(listener.pid), 1.0)
-            answered += sum(1 for _ in pool.map(echo, [listener.port] * trials))
+            answered = sum(pool.map(visit, range(min(_WARM_UP, trials))))
+            for partner in (plain, encrypted):
+                partner.note_base()
+            answered += sum(pool.map(visit, range(first_trial, first_trial + trials)))
         ended = time.monotonic()
-        rest = cost_at_rest(listener.pid, base, _REST_SECONDS)
+        growths = [partner.growth() for partner in (plain, encrypted)]
         recovery = time.monotonic() - ended
     finally:
-        listener.stop()
-    growth = rest.rss_kib / base.rss_kib
-    back = rest.threads <= base.threads and rest.files <= base.files
+        for partner in (plain, encrypted):
+            partner.listener.stop()
+    missing = sum(partner.missing() for partner in (plain, encrypted))
+    visits = trials + min(_WARM_UP, trials)
     return Outcome(
         trials=trials,
         acknowledged=answered,
-        lost=0,
+        lost=missing,
         duplicated=0,
         recovery_s=round(recovery, 2),
-        passed=growth <= _MOST_GROWTH and back,
-        notes=f"memory {100 * (growth - 1):+.1f} %, threads {rest.threads}, files {rest.files}",
+        passed=all(each.passed for each in growths) and answered == visits and not missing,
+        notes=f"plain: {growths[0]}; TLS: {growths[1]}",
     )
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """What a listener takes in the end, beside what it took."""
+
+    base: Cost
+    rest: Cost
+
+    @property
+    def passed(self) -> bool:
+        back = self.rest.threads <= self.base.threads and self.rest.files <= self.base.files
+        return back and self.rest.rss_kib <= _MOST_GROWTH * self.base.rss_kib
+
+    def __str__(self) -> str:
+        percent = 100 * (self.rest.rss_kib / self.base.rss_kib - 1)
+        return f"memory {percent:+.1f} %, threads {self.rest.threads}, files {self.rest.files}"
+
+
+class _Partner:
+    """A listener, and what is done with it on an association of its own each time."""
+
+    def __init__(self, folder: Path, instance: Path, files: TlsFiles | None) -> None:
+        folder.mkdir()
+        self.listener = ListenerProcess(folder, tls=files)
+        self._tls: ssl.SSLContext | None = client_context(files) if files else None
+        self._instance = instance
+        self._stored: list[str] = []
+        self._base: Cost | None = None
+
+    def echo(self) -> bool:
+        echo(self.listener.port, tls=self._tls)
+        return True
+
+    def echo_and_store(self) -> bool:
+        """C-ECHO and C-STORE; tell whether both were answered with success."""
+        dataset = dcmread(self._instance)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ae = AE("STORESCU")
+        ae.add_requested_context(VERIFICATION)
+        ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+        tls = (self._tls, "127.0.0.1") if self._tls else None
+        association = ae.associate("127.0.0.1", self.listener.port, ae_title=AE_TITLE, tls_args=tls)
+        if not association.is_established:
+            return False
+        answers = [association.send_c_echo(), association.send_c_store(dataset)]
+        association.release()
+        if [answer.get("Status") for answer in answers] != [SUCCESS, SUCCESS]:
+            return False
+        self._stored.append(str(dataset.SOPInstanceUID))
+        return True
+
+    def note_base(self) -> None:
+        """Note what the listener takes now, with which it is compared."""
+        self._base = cost_at_rest(self.listener.pid, cost_of(self.listener.pid), 1.0)
+
+    def growth(self) -> _Growth:
+        """Wait until threads and files are given back, and tell what is not."""
+        assert self._base is not None
+        return _Growth(self._base, cost_at_rest(self.listener.pid, self._base, _REST_SECONDS))
+
+    def missing(self) -> int:
+        """Count the acknowledged instances that are not on disk."""
+        return len(self._stored) - sum(1 for _ in self.listener.spool.rglob("*.dcm"))
 
 
 SCENARIO = Scenario(
     name="soak",
-    title="20,000 associations with a C-ECHO each",
-    passes_if="memory grows by 5 % at most; threads and descriptors are given back",
+    title=(
+        f"20,000 associations with a C-ECHO each, one in {_STORE_EVERY} with a C-STORE, one in "
+        f"{_TLS_EVERY} over TLS"
+    ),
+    passes_if=(
+        "all answered, every acknowledged instance on disk; memory grows by 5 % at most; threads "
+        "and descriptors are given back"
+    ),
     trials=20_000,
     short_trials=500,
-    # One listener lives through all of them.
+    # One pair of listeners lives through all of them.
     batch=20_000,
     run=run,
 )
