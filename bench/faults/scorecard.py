@@ -23,9 +23,13 @@ _HEAD = """\
 # Reliability: faults injected, and what came of them
 
 Written by `make faults` from [its results](results/faults.jsonl); do not edit. Each scenario starts
-the real parts (listener, node, workers, broker, database, PACS), sends to them with DCMTK and
-pynetdicom, injects one fault, and judges from outside. *Acknowledged* is what the sender was told
-is safe. *Recovery* is the longest time from the end of a fault until the system worked again.
+the real parts that its fault concerns, from the listener alone to node, workers, broker, database
+and PACS, injects one fault, and judges from outside. Instances are sent with DCMTK or pynetdicom,
+attacks byte by byte. Where receiving is not concerned, studies are put into spool or database
+instead (`many_jobs`, `poison_study`, `pacs_away`, `malformed_datasets`, `input_corpus`); where many
+are wanted, workers do all but read, screen and encode; and `study_histories` is one process, with a
+PACS in memory. *Acknowledged* is what the sender was told is safe, or the jobs put there.
+*Recovery* is the longest time from the end of a fault until the system worked again.
 How it works: [bench/faults](../bench/faults/README.md). Why:
 [decision 0060](decisions/0060-fault-harness.md).
 
