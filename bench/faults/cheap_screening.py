@@ -76,13 +76,14 @@ def read(_paths: object, series_uid: str, **_: object) -> CtSeries:
 
 
 def encode(series: CtSeries, _: object, context: ResultContext) -> tuple[EncodedObject, ...]:
-    """Encode a SEG and an SR that hold their UIDs and no more."""
+    """Encode a SEG and an SR that hold their UIDs, modality and no more."""
     objects = []
     for kind, sop_class, role, series_role in _KINDS:
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, context.uid(role)
+        dataset.Modality = kind.upper()
         dataset.StudyInstanceUID = series.study_instance_uid
         dataset.SeriesInstanceUID = context.uid(series_role)
         uids = (str(sop_class), context.uid(role), context.uid(series_role))

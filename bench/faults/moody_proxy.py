@@ -18,6 +18,9 @@ from worker.embedded.process import free_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# How long an impatient node waits for a reply (`bench.faults.roles`).
+IMPATIENT_SECONDS = 3.0
+
 _HEADER_BYTES = 6
 _POLL_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0

@@ -10,6 +10,8 @@ from support.synthetic_result import TINY_LESIONS, context_of, predict, tiny_ser
 
 import dicom_node.peers.dimse  # noqa: F401 - the node's first delivery would
 from bench.faults import cheap_screening, kill_points, plain_celery
+from bench.faults.moody_proxy import IMPATIENT_SECONDS
+from dicom_node.config import DimseDestination
 from dicom_node.objects.results import encode_result
 from worker.services.fleet import run_workers
 from worker.services.node import run_node
@@ -60,6 +62,17 @@ def node(folder: Path) -> Run:
     return run
 
 
+def impatient_node(folder: Path) -> Run:
+    """Be `lungwatch node` that waits for a reply for seconds, not for a minute."""
+    settled = node(folder)
+
+    def run() -> None:
+        DimseDestination.__init__.__kwdefaults__["response_timeout"] = IMPATIENT_SECONDS
+        settled()
+
+    return run
+
+
 def _encode_once() -> None:
     """Encode a result: the first time takes a process seconds."""
     # Its pool would be threads that a fork leaves behind.
@@ -73,4 +86,5 @@ ROLES = {
     "cheap_worker": cheap_worker,
     "plain_worker": plain_worker,
     "node": node,
+    "impatient_node": impatient_node,
 }

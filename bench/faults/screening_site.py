@@ -129,6 +129,13 @@ class ScreeningSite:
             query = select(func.count()).select_from(Study).where(Study.state.in_(AT_REST))
             return session.scalar(query) or 0
 
+    def screened(self) -> int:
+        """Count the studies whose results are on their way, or there."""
+        states = (StudyState.DELIVERING, StudyState.COMPLETED)
+        with self.database.reading() as session:
+            query = select(func.count()).select_from(Study).where(Study.state.in_(states))
+            return session.scalar(query) or 0
+
     def wait_until_at_rest(self, count: int, seconds: float) -> bool:
         """Wait until so many studies are at rest, and tell whether they came to it."""
         return wait_until(lambda: self.at_rest() >= count, seconds)
@@ -198,9 +205,9 @@ class ScreeningSite:
         return [pid for pid, parent in parents.items() if parent == 1]
 
     def _ready(self) -> bool:
-        if "node" in self.roles and not _listens(self.port):
+        screens = [role for role in self.roles if not role.endswith("node")]
+        if len(screens) < len(self.roles) and not _listens(self.port):
             return False
-        screens = [role for role in self.roles if role != "node"]
         ready = sum(
             _text(self.folder / f"{role}.log").count(" ready.") for role in dict.fromkeys(screens)
         )

@@ -1,4 +1,4 @@
-"""A PACS that is away for hours, comes back losing its replies, and then calls all duplicates."""
+"""A PACS that is away for hours, loses its replies, calls what it has duplicates, or forgets."""
 
 from __future__ import annotations
 
@@ -7,82 +7,181 @@ import os
 import signal
 import time
 from collections import Counter
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import func, select
 from support.study_rows import queued_screening
 
-from bench.faults.moody_pacs import Mood, MoodyPacs
+from bench.faults import moody_pacs
+from bench.faults.distant_orthanc import DistantOrthanc
+from bench.faults.moody_pacs import MoodyPacs
+from bench.faults.moody_proxy import Mood
+from bench.faults.outbox_view import OutboxView
 from bench.faults.scenario import Outcome, Scenario
 from bench.faults.screening_site import ScreeningSite, wait_until
-from worker.db.engine import now
-from worker.db.tables import Circuit, Delivery, Study
-from worker.lifecycle import CommitmentState, DeliveryState, StudyState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_STUDIES = 20
+_STUDIES, _FEW_STUDIES = 100, 20
 _HOURS_AWAY = 3
 _LOST_REPLIES = 3
+_BEFORE_FAULT = 5
 _SECONDS = 120.0
 _RECOVERY_SECONDS = 60.0
 _QUICK = {"sweep_seconds": 0.5, "republish_seconds": 4, "delivery_lease_seconds": 30}
+# Reports that nobody heard are asked for again, within seconds and not minutes.
+_SOON = {"delivery_retry_seconds": 1, "commitment_report_seconds": 5}
+_SPOILING = (Mood.CUTS, Mood.HALVES, Mood.DELAYS, Mood.DROPS)
 
 
 def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     """Let a PACS be away; every trial starts an installation of its own."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    outcome = _trial(first_trial, folder / "0")
-    for number in range(1, trials):
-        outcome += _trial(first_trial + number, folder / str(number))
-    return outcome
+    studies = _STUDIES if trials > len(_KINDS) else _FEW_STUDIES
+    outcomes = []
+    for number in range(first_trial, first_trial + trials):
+        own = folder / str(number)
+        own.mkdir()
+        uids = [f"1.2.826.0.2.{number}.{study}" for study in range(studies)]
+        outcomes.append(_KINDS[number % len(_KINDS)](own, uids))
+    return sum(outcomes[1:], outcomes[0])
 
 
-def _trial(number: int, folder: Path) -> Outcome:
-    folder.mkdir()
-    uids = [f"1.2.826.0.2.{number}.{study}" for study in range(_STUDIES)]
+def _away_for_hours(folder: Path, uids: list[str]) -> Outcome:
+    """Have a PACS that is away from the start, loses replies, and calls what it has duplicates."""
     roles = ("node", "cheap_worker")
     with MoodyPacs() as pacs, ScreeningSite(folder, roles, pacs.url, **_QUICK) as site:
-        with site.database.transaction() as session:
-            for uid in uids:
-                queued_screening(session, uid)
-        wait_until(lambda: _count(site, StudyState.DELIVERING) == _STUDIES, _SECONDS)
-        hours = _pass_hours(site)
+        outbox = OutboxView(site)
+        _plant(site, uids)
+        _wait_until_screened(site, uids)
+        hours = outbox.pass_hours(_HOURS_AWAY)
         # The node dies while it waits; the one after it takes up what it left.
         os.kill(site.living("node")[0], signal.SIGKILL)
         tries = site.delivery_tries()
-        pacs.set_mood(Mood.LOSES_REPLIES)
-        _lose_replies(site, pacs)
-        pacs.set_mood(Mood.WELL)
-        _let_time_pass(site)
-        well_at = time.time()
-        finished = site.wait_until_at_rest(_STUDIES, _SECONDS)
-        recovery = time.time() - well_at if finished else None
-        wait_until(lambda: _uncommitted(site) == 0, _SECONDS)
-        unfinished = site.unfinished(uids)
-        objects = Counter(pacs.held.values())
-        kinds = Counter(study for _, study in objects)
-        missing = sum(kinds[uid] != 2 for uid in uids)
-        doubled = sum(count - 1 for count in objects.values())
-        problems = {
-            "not completed": len(unfinished),
-            "without exactly one SEG and one SR": missing,
-            "second SEGs or SRs": doubled,
-            "not committed": _uncommitted(site),
-            f"hours of {_HOURS_AWAY} waited": int(hours < _HOURS_AWAY) and round(hours),
-            # One for each probe and one for what was on its way as it went away.
-            "tries in these hours, as if nobody had waited": tries if tries > 3 * _STUDIES else 0,
-            "replies lost, too few to matter": int(max(pacs.stores.values(), default=0) < 2),
-            "too slow to recover": int((recovery or 0) > _RECOVERY_SECONDS),
-        }
-    wrong = [f"{count} {what}" for what, count in problems.items() if count]
+        pacs.set_mood(moody_pacs.Mood.LOSES_REPLIES)
+        _lose_replies(outbox, pacs)
+        pacs.set_mood(moody_pacs.Mood.WELL)
+        outbox.let_time_pass()
+        recovery = _recovery(site, uids)
+        return _judge(
+            site,
+            uids,
+            Counter(pacs.held.values()),
+            recovery,
+            {
+                f"hours of {_HOURS_AWAY} waited": hours < _HOURS_AWAY and round(hours),
+                # One for each probe and one for what was on its way as it went away.
+                "tries in these hours, as if nobody had waited": _above(tries, 3 * len(uids)),
+                "replies lost, too few to matter": max(pacs.stores.values(), default=0) < 2,
+            },
+        )
+
+
+def _orthanc_stopped(folder: Path, uids: list[str]) -> Outcome:
+    """Stop an Orthanc as it takes results; back again, each kind of bad reply is what it gives."""
+    with DistantOrthanc(folder, "query", **_QUICK) as there:
+        outbox = OutboxView(there.site)
+        _plant(there.site, uids)
+        wait_until(lambda: outbox.delivered() >= _BEFORE_FAULT, _SECONDS)
+        there.orthanc.stop()
+        # Two objects of each study.
+        missed = 2 * len(uids) - outbox.delivered()
+        _wait_until_screened(there.site, uids)
+        hours = outbox.pass_hours(_HOURS_AWAY)
+        there.orthanc.start()
+        for mood in _SPOILING:
+            failures = outbox.failures()
+            there.proxy.set_mood(mood)
+            outbox.let_time_pass()
+            outbox.wait_for_failure(failures)
+        there.proxy.set_mood(Mood.WELL)
+        outbox.let_time_pass()
+        spoilt = set(there.proxy.spoilt)
+        recovery = _recovery(there.site, uids)
+        return _judge(
+            there.site,
+            uids,
+            there.held(),
+            recovery,
+            {
+                f"hours of {_HOURS_AWAY} waited": hours < _HOURS_AWAY and round(hours),
+                "stopped after everything was sent": missed <= 0,
+                f"kinds of bad replies, not {len(_SPOILING)}": spoilt != {*_SPOILING}
+                and len(spoilt),
+            },
+        )
+
+
+def _commitment_in_doubt(folder: Path, uids: list[str]) -> Outcome:
+    """Ask an Orthanc for storage commitment that lost an object, and lose replies and the node."""
+    with DistantOrthanc(folder, "storage_commitment", **_QUICK, **_SOON) as there:
+        outbox = OutboxView(there.site)
+        _plant(there.site, uids)
+        wait_until(lambda: outbox.delivered() >= _BEFORE_FAULT, _SECONDS)
+        forgotten = _forget_one(there, outbox)
+        there.proxy.set_mood(Mood.CUTS)
+        wait_until(lambda: there.proxy.spoilt.total() >= _LOST_REPLIES, _SECONDS)
+        # A report that comes meanwhile finds nobody.
+        os.kill(there.site.living("impatient_node")[0], signal.SIGKILL)
+        there.proxy.set_mood(Mood.WELL)
+        outbox.let_time_pass()
+        recovery = _recovery(there.site, uids)
+        return _judge(
+            there.site,
+            uids,
+            there.held(),
+            recovery,
+            {
+                "objects too few forgotten before their promise was asked for": not forgotten,
+                "forgotten objects never sent again": bool(forgotten)
+                and outbox.tries(forgotten)[0] < 2,
+                "replies lost, too few to matter": there.proxy.spoilt.total() < _LOST_REPLIES,
+            },
+        )
+
+
+_KINDS: tuple[Callable[[Path, list[str]], Outcome], ...] = (
+    _away_for_hours,
+    _orthanc_stopped,
+    _commitment_in_doubt,
+)
+
+
+def _recovery(site: ScreeningSite, uids: list[str]) -> float | None:
+    """Wait for the rest to be done now that the PACS is well; None if it does not come to that."""
+    well_at = time.monotonic()
+    outbox = OutboxView(site)
+    done = wait_until(lambda: site.at_rest() == len(uids) and outbox.uncommitted() == 0, _SECONDS)
+    return time.monotonic() - well_at if done else None
+
+
+def _judge(
+    site: ScreeningSite,
+    uids: list[str],
+    objects: Counter[tuple[str, str]],
+    recovery: float | None,
+    problems: Mapping[str, int],
+) -> Outcome:
+    """Count what the PACS holds in the end: objects of each kind of each study."""
+    unfinished = site.unfinished(uids)
+    kinds = Counter(study for _, study in objects)
+    missing = sum(kinds[uid] != 2 for uid in uids)
+    doubled = sum(count - 1 for count in objects.values())
+    problems = {
+        "not completed": len(unfinished),
+        "without exactly one SEG and one SR": missing,
+        "second SEGs or SRs": doubled,
+        "not committed": OutboxView(site).uncommitted(),
+        **problems,
+        "too slow to recover": (recovery or 0) > _RECOVERY_SECONDS,
+    }
+    wrong = [f"{int(count)} {what}" for what, count in problems.items() if count]
     return Outcome(
         trials=1,
-        acknowledged=_STUDIES,
+        acknowledged=len(uids),
         lost=max(len(unfinished), missing),
         duplicated=doubled,
         recovery_s=None if recovery is None else round(recovery, 1),
@@ -91,71 +190,54 @@ def _trial(number: int, folder: Path) -> Outcome:
     )
 
 
-def _pass_hours(site: ScreeningSite) -> float:
-    """Let the pauses of the circuit pass until they come to hours; tell how many."""
-    seconds, failures = 0.0, 0
-    while seconds < _HOURS_AWAY * 3600:
-        if not wait_until(lambda before=failures: _failures(site) > before, _SECONDS):
-            break
-        failures = _failures(site)
-        seconds += _let_time_pass(site)
-    return seconds / 3600
+def _plant(site: ScreeningSite, uids: list[str]) -> None:
+    with site.database.transaction() as session:
+        for uid in uids:
+            queued_screening(session, uid)
 
 
-def _lose_replies(site: ScreeningSite, pacs: MoodyPacs) -> None:
+def _wait_until_screened(site: ScreeningSite, uids: list[str]) -> None:
+    """Wait until the results of all are on their way, or there."""
+    wait_until(lambda: site.screened() == len(uids), _SECONDS)
+
+
+def _lose_replies(outbox: OutboxView, pacs: MoodyPacs) -> None:
     """Let the PACS keep some objects without saying so."""
     for lost in range(1, _LOST_REPLIES + 1):
-        _let_time_pass(site)
+        outbox.let_time_pass()
         wait_until(lambda wanted=lost: pacs.stores.total() >= wanted, _SECONDS)
-        wait_until(lambda: _pause(site) > 0, _SECONDS)
+        wait_until(lambda: outbox.pause() > 0, _SECONDS)
 
 
-def _let_time_pass(site: ScreeningSite) -> float:
-    """Let the pause of the circuit and of every object be over; return the seconds it had left."""
-    with site.database.transaction() as session:
-        moment = now(session)
-        circuit = session.scalars(select(Circuit)).first()
-        left = max(0.0, (circuit.probe_at - moment).total_seconds()) if circuit else 0.0
-        if circuit is not None:
-            circuit.probe_at = moment
-        for delivery in session.scalars(
-            select(Delivery).where(Delivery.state == DeliveryState.PENDING)
-        ):
-            delivery.next_attempt_at -= timedelta(seconds=left)
-    return left
+def _forget_one(there: DistantOrthanc, outbox: OutboxView) -> str:
+    """Let Orthanc lose an object before its promise was asked for, and tell which; empty: none."""
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        uid = outbox.never_asked_for()
+        if uid is not None:
+            there.forget(uid)
+            # Asked for in between, it was promised, and its loss is Orthanc's own.
+            if outbox.tries(uid)[1] == 0:
+                return uid
+            return ""
+        time.sleep(0.05)
+    return ""
 
 
-def _failures(site: ScreeningSite) -> int:
-    with site.database.reading() as session:
-        return session.scalar(select(Circuit.failures)) or 0
-
-
-def _pause(site: ScreeningSite) -> float:
-    with site.database.reading() as session:
-        probe_at = session.scalar(select(Circuit.probe_at))
-        return (probe_at - now(session)).total_seconds() if probe_at else 0.0
-
-
-def _count(site: ScreeningSite, state: StudyState) -> int:
-    with site.database.reading() as session:
-        return session.scalar(select(func.count()).where(Study.state == state)) or 0
-
-
-def _uncommitted(site: ScreeningSite) -> int:
-    with site.database.reading() as session:
-        query = select(func.count()).where(Delivery.commitment != CommitmentState.COMMITTED)
-        return session.scalar(query) or 0
+def _above(count: int, limit: int) -> int:
+    return count if count > limit else 0
 
 
 SCENARIO = Scenario(
     name="pacs_away",
     title=(
-        f"PACS away for {_HOURS_AWAY} simulated hours with {_STUDIES} studies waiting; it comes "
-        "back losing replies, then calls what it has duplicates"
+        f"PACS away for {_HOURS_AWAY} simulated hours with {_STUDIES} studies waiting, and back "
+        "with lost replies and duplicates; Orthanc stopped, its replies cut, halved, delayed and "
+        "dropped by a proxy; Orthanc that lost an object is asked for storage commitment"
     ),
     passes_if="exactly one SEG and one SR of each study in the PACS, all committed, within 60 s",
-    trials=20,
-    short_trials=1,
-    batch=5,
+    trials=12,
+    short_trials=3,
+    batch=6,
     run=run,
 )
