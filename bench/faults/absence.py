@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING
 
 from bench.faults import invariants
@@ -12,7 +13,7 @@ from bench.faults.scenario import Outcome
 from bench.faults.screening_site import wait_until, write_drawn_study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -26,6 +27,9 @@ _WAY_SECONDS = 6.0
 _ANSWER_SECONDS = 10.0
 _REST_SECONDS = 240.0
 _GOLDEN = 0.618034
+# How often a study comes during an absence. No more than thirty: to screen what waited shall not
+# take longer than the service's return is given.
+_BETWEEN_SECONDS, _MOST_DURING = 3.0, 30
 # A short run does not wait for the leases and repetitions that installations have.
 QUICK = {"lease_seconds": 4, "sweep_seconds": 0.5, "republish_seconds": 4, "settle_seconds": 1}
 
@@ -34,10 +38,10 @@ def withstand(
     site: ScreeningSite,
     pacs: CountingPacs,
     trials: Sequence[int],
-    away: Callable[[int], AbstractContextManager[object]],
+    away: Callable[[int], AbstractContextManager[float]],
     recovery_seconds: float,
 ) -> Outcome:
-    """Send a study before each absence, anywhere on its way when it begins, and one during it.
+    """Send a study before each absence, anywhere on its way when it begins, and others during it.
 
     Parameters
     ----------
@@ -46,7 +50,8 @@ def withstand(
     trials
         Numbers of the trials.
     away
-        Gives the absence of a trial: gone when entered, and back when left.
+        Gives the absence of a trial: gone when entered, and back when left. What it gives is how
+        many seconds it shall last.
     recovery_seconds
         How long it may take from the service's return until every study is completed.
     """
@@ -56,8 +61,9 @@ def withstand(
     for trial in trials:
         _send(site, f"{trial}-before", sent, problems)
         time.sleep(trial * _GOLDEN % 1 * _WAY_SECONDS)
-        with away(trial):
-            _send(site, f"{trial}-during", sent, problems)
+        with away(trial) as seconds:
+            for number in _during(seconds):
+                _send(site, f"{trial}-during-{number}", sent, problems)
         returned = time.monotonic()
         site.wait_until_at_rest(len(sent), _REST_SECONDS)
         recovery = max(recovery, time.monotonic() - returned)
@@ -68,7 +74,7 @@ def withstand(
     objects = Counter(study for study, _, _ in pacs.stored)
     unfinished = site.unfinished(sent)
     doubled = sum(objects[uid] > _OBJECTS for uid in sent)
-    again = sum(count > 1 for count in pacs.stored.values())
+    again = sum(times > 1 for times in pacs.stored.values())
     wrong = {
         f"{len(stored.lost)} accepted instances lost, {len(stored.torn)} torn": not stored.whole,
         f"objects per study: {objects.values()}": set(objects.values()) != {_OBJECTS},
@@ -86,6 +92,17 @@ def withstand(
         passed=not problems,
         notes="; ".join(problems),
     )
+
+
+def _during(seconds: float) -> Iterator[int]:
+    """Count through an absence from its first moment to its last."""
+    began = time.monotonic()
+    for number in count():
+        yield number
+        left = began + seconds - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, max(_BETWEEN_SECONDS, seconds / _MOST_DURING)))
 
 
 def _send(site: ScreeningSite, name: str, sent: dict[str, list[Path]], problems: list[str]) -> None:

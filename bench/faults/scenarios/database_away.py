@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-import time
 from contextlib import closing, contextmanager
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+from psycopg import sql
 from sqlalchemy.engine import make_url
 from support.services import PostgresqlServer
 
@@ -18,6 +19,7 @@ from bench.faults.absence import QUICK, withstand
 from bench.faults.counting_pacs import CountingPacs
 from bench.faults.scenario import Scenario
 from bench.faults.screening_site import ScreeningSite, write_tiny_model
+from worker.db.base import Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,57 +27,91 @@ if TYPE_CHECKING:
 
     from bench.faults.scenario import Outcome
 
-    Away = Callable[[float], AbstractContextManager[object]]
+    Away = Callable[[float], AbstractContextManager[float]]
 
 _AWAY_SECONDS, _SHORTLY_SECONDS = 60.0, 5.0
 _RECOVERY_SECONDS = 120.0
 # A short run waits for nothing that an installation would.
-_FEW_TRIALS = 2
+_FEW_TRIALS = 3
 
 
 def run(first_trial: int, trials: int, folder: Path) -> Outcome:
-    """Lock an SQLite file in the even trials, and stop a PostgreSQL in the odd ones."""
+    """Lock an SQLite file, stop a PostgreSQL and lock one, in turns."""
     outcomes = []
-    for kind, run_with in ((0, _with_sqlite), (1, _with_postgresql)):
-        numbers = range(first_trial + (kind - first_trial) % 2, first_trial + trials, 2)
-        if numbers:
+    for kind, run_with in enumerate(_KINDS):
+        numbers = range(first_trial + (kind - first_trial) % len(_KINDS), first_trial + trials)
+        if own_numbers := numbers[:: len(_KINDS)]:
             own = folder / str(kind)
             own.mkdir()
-            outcomes.append(run_with(numbers, own, quick=trials <= _FEW_TRIALS))
+            outcomes.append(run_with(own_numbers, own, quick=trials <= _FEW_TRIALS))
     return reduce(add, outcomes)
 
 
 def _with_sqlite(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
     @contextmanager
-    def locked(seconds: float) -> Iterator[None]:
+    def locked(seconds: float) -> Iterator[float]:
         # This process is another one to the system, as a backup or a curious person would be.
         url = make_url(site.settings.resolved_database_url)
         with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
             connection.execute("BEGIN EXCLUSIVE")
-            yield
-            time.sleep(seconds)
+            yield seconds
             connection.execute("ROLLBACK")
 
     with CountingPacs() as pacs, _site(folder, pacs, quick=quick) as site:
         return _withstand(site, pacs, numbers, locked, quick=quick)
 
 
-def _with_postgresql(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
+def _with_postgresql_stopped(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
     @contextmanager
-    def stopped(seconds: float) -> Iterator[None]:
+    def stopped(seconds: float) -> Iterator[float]:
         server.stop()
-        yield
-        time.sleep(seconds)
+        yield seconds
         server.start()
 
+    with _postgresql() as server, CountingPacs() as pacs:
+        url = server.create_database()
+        with _site(folder, pacs, quick=quick, database_url=url) as site:
+            return _withstand(site, pacs, numbers, stopped, quick=quick)
+
+
+def _with_postgresql_locked(numbers: Sequence[int], folder: Path, *, quick: bool) -> Outcome:
+    @contextmanager
+    def locked(seconds: float) -> Iterator[float]:
+        # As a migration or a VACUUM FULL would hold every table.
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            _lock_all_tables(connection)
+            yield seconds
+            connection.rollback()
+
+    with _postgresql() as server, CountingPacs() as pacs:
+        url = server.create_database()
+        with _site(folder, pacs, quick=quick, database_url=url) as site:
+            return _withstand(site, pacs, numbers, locked, quick=quick)
+
+
+_KINDS = (_with_sqlite, _with_postgresql_stopped, _with_postgresql_locked)
+
+
+def _lock_all_tables(connection: psycopg.Connection) -> None:
+    """Lock them in one transaction; whoever holds one already and wants another is in the way."""
+    tables = sql.SQL(", ").join(map(sql.Identifier, Base.metadata.tables))
+    while True:
+        try:
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(tables))
+        except psycopg.errors.DeadlockDetected:
+            connection.rollback()
+        else:
+            return
+
+
+@contextmanager
+def _postgresql() -> Iterator[PostgresqlServer]:
     # The harness's folders are closed to the user postgres, as whom root has to run it.
     with tempfile.TemporaryDirectory(prefix="lungwatch-postgresql-") as data:
         server = PostgresqlServer(Path(data))
         server.start()
         try:
-            url = server.create_database()
-            with CountingPacs() as pacs, _site(folder, pacs, quick=quick, database_url=url) as site:
-                return _withstand(site, pacs, numbers, stopped, quick=quick)
+            yield server
         finally:
             server.stop()
 
@@ -101,13 +137,16 @@ def _site(folder: Path, pacs: CountingPacs, *, quick: bool, **settings: object) 
 
 SCENARIO = Scenario(
     name="database_away",
-    title="database away for 60 s: SQLite locked by another process, PostgreSQL stopped",
+    title=(
+        "database away for 60 s with studies coming in: SQLite locked by another process, "
+        "PostgreSQL stopped, or its tables locked by another session"
+    ),
     passes_if=(
         "every C-STORE accepted meanwhile and none falsely, every study completed within 120 s "
         "of the database's return, one SEG and one SR each"
     ),
     trials=12,
-    short_trials=2,
-    batch=4,
+    short_trials=3,
+    batch=6,
     run=run,
 )
