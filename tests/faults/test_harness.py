@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bench.faults import __main__ as harness
-from bench.faults import results, scorecard
+from bench.faults import absence, results, scorecard
 from bench.faults.catalogue import CATALOGUE
 from bench.faults.disk import LoopDisk
 from bench.faults.kill_points import Plan, tally
@@ -223,3 +223,9 @@ def test_kills_at_the_ends_of_stages_are_too_few_inside(tmp_path, inside, enough
 
 def test_a_run_in_which_no_kill_could_be_aimed_proves_nothing():
     assert judge_inside({}) == (False, "no kill could be aimed")
+
+
+def test_studies_come_throughout_an_absence_and_not_too_many(monkeypatch):
+    assert list(absence._during(0)) == [0]
+    monkeypatch.setattr(absence, "_BETWEEN_SECONDS", 0.0)
+    assert 5 < len(list(absence._during(0.3))) <= absence._MOST_DURING + 1
