@@ -12,7 +12,7 @@ from support.pdu_corpus import is_whole, read_corpus
 from support.pdu_mutators import conversations
 from support.raw_association import A_ASSOCIATE_AC, echo, receive_pdu
 
-from bench.faults.abuse import cost_at_rest, cost_of
+from bench.faults.abuse import cost_at_rest, cost_of, peak_rss_kib
 from bench.faults.listener import ListenerProcess
 from bench.faults.results import REPOSITORY
 from bench.faults.scenario import Outcome, Scenario, tell
@@ -56,7 +56,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     if not listener.running:
         return Outcome(trials, 0, 0, 0, None, passed=False, notes="the listener's process ended")
     after = cost_at_rest(listener.pid, base, _REST_SECONDS)
-    growth = (after.rss_kib - base.rss_kib) / 1024
+    growth = (peak_rss_kib(listener.pid) - base.rss_kib) / 1024
     if growth > _MOST_GROWTH_MIB:
         problems.append(f"it grew by {growth:.0f} MiB")
     if after.threads > base.threads or after.files > base.files:
