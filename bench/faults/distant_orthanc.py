@@ -77,8 +77,11 @@ class DistantOrthanc:
             objects[modality, uids[series["ParentStudy"]]] += len(series["Instances"])
         return objects
 
-    def forget(self, sop_instance_uid: str) -> None:
-        """Let Orthanc lose an object."""
+    def forget(self, sop_instance_uid: str) -> Path:
+        """Let Orthanc lose an object; return a copy of it."""
         query = {"Level": "Instance", "Query": {"SOPInstanceUID": sop_instance_uid}}
-        for instance in self.orthanc.post("/tools/find", query):
-            self.orthanc.delete(f"/instances/{instance}")
+        (instance,) = self.orthanc.post("/tools/find", query)
+        copy = self.orthanc.folder / "forgotten.dcm"
+        copy.write_bytes(self.orthanc.download(instance))
+        self.orthanc.delete(f"/instances/{instance}")
+        return copy

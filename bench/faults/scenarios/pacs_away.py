@@ -215,11 +215,11 @@ def _forget_one(there: DistantOrthanc, outbox: OutboxView) -> str:
     while time.monotonic() < deadline:
         uid = outbox.never_asked_for()
         if uid is not None:
-            there.forget(uid)
-            # Asked for in between, it was promised, and its loss is Orthanc's own.
+            copy = there.forget(uid)
             if outbox.tries(uid)[1] == 0:
                 return uid
-            return ""
+            # Asked for in between it was promised, and its loss would be Orthanc's own.
+            there.orthanc.upload(copy)
         time.sleep(0.05)
     return ""
 
