@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import _config
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from support.listening import AE_TITLE
 
 from dicom_node.config import ListenerConfig
@@ -97,3 +97,14 @@ def raw_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def storing_pacs() -> Iterator[int]:
+    """Run a PACS that stores everything and keeps nothing; give its port."""
+    ae = AE(ae_title="PACS")
+    ae.supported_contexts = AllStoragePresentationContexts
+    handlers = [(evt.EVT_C_STORE, lambda _event: 0x0000)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    yield server.server_address[1]
+    server.shutdown()

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support.command import lungwatch
-from support.installation import Installation
+from support.delivered_site import clean, delivered_site, files_of
 from support.quick_screening import QuickPredictor
-from support.small_ct import write_small_ct
 from support.study_rows import receiving_study, screened_study
 
 from worker import dispatch
@@ -27,10 +25,10 @@ from worker.judgement import Lesions, ReviewDecision
 from worker.lifecycle import CommitmentState, DeliveryState, Progress, StudyEvent, StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy.orm import Session
+    from support.installation import Installation
 
     from worker.db.tables import Screening
 
@@ -135,48 +133,9 @@ def test_a_study_that_became_work_again_is_not_marked(database):
         assert screening.study.cleaned_at is None
 
 
-@pytest.fixture(scope="module")
-def pacs() -> Iterator[Callable[[], int]]:
-    """A PACS that stores everything; gives its port."""
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, lambda _event: 0x0000)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    yield server.server_address[1]
-    server.shutdown()
-
-
 @pytest.fixture
-def site(tmp_path: Path, pacs: int) -> Installation:
-    """An installation whose only study is screened, delivered and promised."""
-    site = Installation(
-        tmp_path / "data",
-        destinations=f"dimse://PACS@127.0.0.1:{pacs}?commitment=none",
-        minimum_slices=3,
-        minimum_coverage_mm=1,
-        retention_days=1e-10,
-        retention_free_mb=0,
-    )
-    site.files = write_small_ct(tmp_path / "ct")
-    run(site)
-    assert site.study().state is StudyState.COMPLETED
-    return site
-
-
-def run(site: Installation) -> None:
-    site.receive(site.files)
-    site.screen(QuickPredictor())
-    site.deliver()
-
-
-def files_of(site: Installation) -> list[Path]:
-    folders = (site.settings.spool_dir / "studies", site.settings.results_dir)
-    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-
-
-def clean(site: Installation, **changes: object) -> int:
-    settings = site.settings.model_copy(update=changes)
-    return dispatch.retention(settings, site.database).run_once()
+def site(tmp_path: Path, storing_pacs: int) -> Installation:
+    return delivered_site(tmp_path, storing_pacs)
 
 
 def test_files_leave_the_disk_and_the_record_stays(site):

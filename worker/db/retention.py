@@ -83,10 +83,13 @@ def mark(session: Session, study_id: int, why: Why) -> bool:
     return True
 
 
-def unfinished(session: Session, limit: int = 100) -> Sequence[int]:
-    """List the marked studies of which files may still be there."""
+def unfinished(session: Session, after: int = 0, limit: int = 100) -> Sequence[int]:
+    """List the marked studies of which files may still be there, by id, from one id on."""
     return session.scalars(
-        select(Study.id).where(Study.files_to_remove).order_by(Study.id).limit(limit)
+        select(Study.id)
+        .where(Study.files_to_remove, Study.id > after)
+        .order_by(Study.id)
+        .limit(limit)
     ).all()
 
 
@@ -101,6 +104,18 @@ def files(session: Session, study_id: int, *, marked: bool = False) -> StudyFile
         instances = instances.where(Instance.cleaned_at.is_not(None))
         results = results.where(Screening.cleaned_at.is_not(None))
     return StudyFiles(tuple(session.scalars(instances)), tuple(session.scalars(results)))
+
+
+def still_given_up(session: Session, study_id: int, paths: Sequence[str]) -> Sequence[str]:
+    """Tell which of these instances did not come again; locks the study, so that none can."""
+    screenings.lock_study(session, study_id)
+    return session.scalars(
+        select(Instance.path).where(
+            Instance.study_id == study_id,
+            Instance.path.in_(paths),
+            Instance.cleaned_at.is_not(None),
+        )
+    ).all()
 
 
 def removed(session: Session, study_id: int) -> None:

@@ -1,0 +1,91 @@
+"""Retention where files cannot be removed, or something comes while it is at work."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+from support.delivered_site import clean, deliver_study, delivered_site, files_of
+from support.small_ct import write_small_ct
+
+from worker import dispatch
+from worker.db import retention
+from worker.db.retention import Why
+from worker.db.tables import Study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.installation import Installation
+
+
+@pytest.fixture
+def site(tmp_path: Path, storing_pacs: int) -> Installation:
+    return delivered_site(tmp_path, storing_pacs)
+
+
+def test_a_file_that_cannot_be_removed_holds_up_no_other(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.retention.retention._UNDER_ONE_LOCK", 5)
+    victim = sorted((site.settings.spool_dir / "studies").rglob("*.dcm"))[3]
+    victim.unlink()
+    # Stands for whatever an unlink can end with.
+    (victim / "in the way").mkdir(parents=True)
+    with capture_logs() as logs:
+        assert clean(site) == 0
+    assert files_of(site) == []
+    assert victim.is_dir()
+    assert site.study().files_to_remove
+    (line,) = (entry for entry in logs if entry["event"] == "files_not_removed")
+    assert (line["study"], line["error"]) == (1, "IsADirectoryError: Is a directory")
+
+    others = write_small_ct(tmp_path / "other", study="other")
+    deliver_study(site, others)
+    assert len(files_of(site)) == len(others) + 3
+    assert clean(site) == 1, "the next study went"
+    assert files_of(site) == []
+    shutil.rmtree(victim)
+    assert clean(site) == 0
+    with site.database.reading() as session:
+        assert not session.query(Study).filter_by(files_to_remove=True).count()
+
+
+def test_the_log_tells_once_of_a_study_whose_files_stay(site):
+    with site.database.transaction() as session:
+        assert retention.mark(session, site.study().id, Why.DELIVERED)
+    victim = next((site.settings.spool_dir / "studies").rglob("*.dcm"))
+    victim.unlink()
+    victim.mkdir()
+    keeper = dispatch.retention(site.settings, site.database)
+    with capture_logs() as logs:
+        keeper.finish()
+        keeper.finish()
+    assert [entry["event"] for entry in logs] == ["files_not_removed"]
+
+
+def test_results_count_as_removed_when_they_are_gone(site, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        # For root no permission is missing.
+        patch.setattr("shutil.rmtree", fails)
+        assert clean(site) == 0
+        assert site.study().files_to_remove
+    assert len(files_of(site)) == 3
+    clean(site)
+    assert (files_of(site), site.study().files_to_remove) == ([], False)
+
+
+def test_a_disk_that_lets_nothing_go_costs_no_second_study(site, tmp_path, monkeypatch):
+    deliver_study(site, write_small_ct(tmp_path / "other", study="other"))
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", fails)
+        assert clean(site, retention_days=365, retention_free_mb=1 << 40) == 0
+    with site.database.reading() as session:
+        assert session.query(Study).filter_by(files_to_remove=True).count() == 1
