@@ -288,6 +288,16 @@ class Spool:
             raise SpoolError(msg) from error
         return self._move(path, target)
 
+    def forget_quarantined(self, name: str) -> None:
+        """Remove an instance that was read after all, and its note; gone already is fine."""
+        path = self._quarantine / name
+        try:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
+        except OSError as error:
+            msg = f"spool {self.root} could not remove {name} from quarantine: {error.strerror}"
+            raise SpoolError(msg) from error
+
     def discard(self, inbox_path: Path) -> None:
         """Remove an instance from the inbox that is recorded already; gone already is fine."""
         try:

@@ -10,11 +10,13 @@ from support.study_rows import screened_study
 
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.receiving.refusals import RefusalNote
+from dicom_node.receiving.spool import Spool
 from worker.db import screenings, studies
 from worker.db.tables import Event, Instance, Study
 from worker.intake.assembler import Assembler
 from worker.intake.intake import Intake
 from worker.lifecycle import ScreeningState, StudyState
+from worker.retention.reconciliation import take_back_forgotten
 
 SERIES = "lung_dx-A0001-s3"
 POISON = (
@@ -202,24 +204,53 @@ def test_files_that_are_none_of_the_spool_hold_up_nothing(database, spool, intak
         assert session.query(Instance).filter_by(disposition="quarantined").count() == 2
 
 
+def come_again_after_quarantine(database, spool, intake, path) -> str:
+    """Let an instance come when it cannot be recorded, and again; give its UID."""
+    uid = str(pydicom.dcmread(path).SOPInstanceUID)
+    with database.transaction() as session:
+        session.execute(text(POISON.format(uid=uid)))
+    spool_file(spool, path)
+    intake.run_once()
+    assert len(list((spool.root / "quarantine").iterdir())) == 2
+    with database.transaction() as session:
+        session.execute(text("DROP TRIGGER poison"))
+    spool_file(spool, path)
+    intake.run_once()
+    return uid
+
+
 def test_a_quarantined_instance_that_can_be_read_later_joins_its_study(
     database, spool, intake, series_files
 ):
-    first = str(pydicom.dcmread(series_files[0]).SOPInstanceUID)
-    with database.transaction() as session:
-        session.execute(text(POISON.format(uid=first)))
-    spool_file(spool, series_files[0])
-    intake.run_once()
-    with database.transaction() as session:
-        session.execute(text("DROP TRIGGER poison"))
-    spool_file(spool, series_files[0])
-    intake.run_once()
+    first = come_again_after_quarantine(database, spool, intake, series_files[0])
+    assert list((spool.root / "quarantine").iterdir()) == [], "its first copy stands for nothing"
     with database.reading() as session:
         (instance,) = studies.same_instance(session, first)
         assert instance.disposition == "accepted"
         assert (spool.root / instance.path).is_file()
         stand_in = studies.by_uid(session, f"unreadable-{first}")
         assert (stand_in.state, stand_in.reason) == (StudyState.IGNORED, "received_again")
+
+
+def test_what_a_killed_node_leaves_in_quarantine_is_taken_back(
+    database, spool, intake, series_files, monkeypatch
+):
+    class Killed(BaseException):
+        """The end of the process at this point."""
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "forget_quarantined", die)
+        with pytest.raises(Killed):
+            come_again_after_quarantine(database, spool, intake, series_files[0])
+    assert take_back_forgotten(database, spool.root) == 1
+    assert intake.run_once() == 1
+    assert list((spool.root / "quarantine").iterdir()) == []
+    with database.reading() as session:
+        accepted = session.query(Instance).filter_by(disposition="accepted").one()
+        assert (spool.root / accepted.path).is_file()
 
 
 def test_what_is_no_dicom_is_quarantined_and_visible(database, spool, intake):
@@ -236,6 +267,7 @@ def test_what_is_no_dicom_is_quarantined_and_visible(database, spool, intake):
     assert study.state is StudyState.REFUSED
     assert study.reason in {"not_dicom", "missing_attributes"}
     assert study.study_instance_uid == "unreadable-1.2.3.4"
+    assert take_back_forgotten(database, spool.root) == 0, "it has its record"
     with database.reading() as session:
         assert (spool.root / session.query(Instance).one().path).is_file()
 

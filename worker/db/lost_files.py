@@ -26,6 +26,12 @@ def kept_instances(session: Session) -> dict[str, int]:
     return {path: study_id for path, study_id in session.execute(query)}  # noqa: C416 - a result has keys()
 
 
+def named_in_quarantine(session: Session) -> frozenset[str]:
+    """Give the paths of all instances in quarantine, in the spool."""
+    query = select(Instance.path).where(Instance.disposition == "quarantined")
+    return frozenset(session.scalars(query))
+
+
 def kept_results(session: Session) -> Sequence[Screening]:
     """List the screenings in force whose result files should be there."""
     return session.scalars(

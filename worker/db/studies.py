@@ -288,19 +288,33 @@ def requeue(
     events.move(session, study, StudyEvent.REQUEUED, Progress.REQUEUED)
 
 
-def readmit(session: Session, instance: Instance, study: Study) -> None:
-    """Forget a quarantined instance that was now read: it belongs to its own study after all."""
-    stand_in = instance.study
-    session.delete(instance)
-    events.place(
-        session,
-        stand_in,
-        StudyState.IGNORED,
-        StudyEvent.NOTHING_TO_SCREEN,
-        Progress.RECEIVED_AGAIN,
-        f"it came again and belongs to study {study.id}",
-    )
+def readmit(session: Session, header: InstanceHeader, study: Study) -> list[str]:
+    """Forget an instance in quarantine that was now read: it belongs to its own study after all.
+
+    Returns
+    -------
+    list of str
+        Names of the files in quarantine that stand for nothing any more: empty for almost all.
+    """
+    forgotten = []
+    for instance in same_instance(session, header.sop_instance_uid):
+        if instance.disposition != Disposition.QUARANTINED:
+            continue
+        if instance.content_digest != header.content_sha256:
+            continue
+        forgotten.append(instance.path.rpartition("/")[2])
+        stand_in = instance.study
+        session.delete(instance)
+        events.place(
+            session,
+            stand_in,
+            StudyState.IGNORED,
+            StudyEvent.NOTHING_TO_SCREEN,
+            Progress.RECEIVED_AGAIN,
+            f"it came again and belongs to study {study.id}",
+        )
     session.flush()
+    return forgotten
 
 
 def by_uid(session: Session, study_instance_uid: str) -> Study | None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.objects.provenance import is_own_result
-from dicom_node.reading import attributes
 from dicom_node.reading.decoder import Decoder, shared_decoder
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
@@ -25,6 +20,7 @@ from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
+from worker.intake.sender import calling_ae_title, claimed_sop_instance_uid, own_uid
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.db.tables import Instance, Study
 
-_AE_TITLE_LENGTH = 16
 _SECONDS_BETWEEN_COMPLAINTS = 600.0
 
 log = structlog.get_logger(__name__)
@@ -177,7 +172,9 @@ class Intake:
     def _take(self, path: Path) -> None:
         header = self._decoder.read_header(path, self._spool.digest_of(path))
         with self._database.transaction() as session:
-            recorded = self._record(session, path, header)
+            study = studies.find_or_add(session, header)
+            readmitted = studies.readmit(session, header, study)
+            recorded = self._record(session, study, path, header)
         if recorded:
             self._spool.file_into_study(
                 path,
@@ -187,30 +184,29 @@ class Intake:
             )
         else:
             self._spool.discard(path)
+        for name in readmitted:
+            self._spool.forget_quarantined(name)
 
-    def _record(self, session: Session, path: Path, header: InstanceHeader) -> bool:
+    def _record(self, session: Session, study: Study, path: Path, header: InstanceHeader) -> bool:
         """Record one instance; tell whether its file is to be kept."""
         target = self._spool.study_path(
             header.study_instance_uid, header.sop_instance_uid, header.content_sha256
         )
-        study = studies.find_or_add(session, header)
         known = studies.same_instance(session, header.sop_instance_uid)
         for instance in known:
             if instance.content_digest != header.content_sha256:
                 continue
-            if instance.disposition != Disposition.QUARANTINED and instance.cleaned_at:
+            if instance.cleaned_at:
                 retention.came_again(session, instance, study)
                 if instance.disposition == Disposition.ACCEPTED:
                     studies.ct_received(session, study, self._settle_seconds)
                 return True
-            if instance.disposition != Disposition.QUARANTINED:
-                # Recorded before: a duplicate, or a move that a crash prevented.
-                return self._is_wanted_again(session, study, header, target)
-            studies.readmit(session, instance, study)
+            # Recorded before: a duplicate, or a move that a crash prevented.
+            return self._is_wanted_again(session, study, header, target)
         receipt = Receipt(
             header.content_sha256,
             str(target.relative_to(self._spool.root)),
-            _calling_ae_title(path),
+            calling_ae_title(path),
         )
         disposition, reason = _judge(session, study, header, known)
         studies.add_instance(
@@ -264,14 +260,14 @@ class Intake:
                 studies.ct_received(session, study, self._settle_seconds)
 
     def _quarantine(self, path: Path, state: StudyState, reason: str, detail: str) -> None:
-        uid, ae_title = _claimed_sop_instance_uid(path), _calling_ae_title(path)
+        uid, ae_title = claimed_sop_instance_uid(path), calling_ae_title(path)
         try:
             self._record_quarantined(path, uid, ae_title, state, reason, detail)
         except DataError as error:
             # Something of the sender's that the database does not hold; the name is our own.
             log.warning("quarantine_recorded_by_name", error=type(error.orig).__name__)
             detail = "the database could not hold what its sender said of it"
-            self._record_quarantined(path, _own_uid(path), "", state, reason, detail)
+            self._record_quarantined(path, own_uid(path), "", state, reason, detail)
         self._spool.quarantine(path, reason)
         log.warning("instance_quarantined", reason=str(reason), detail=detail)
 
@@ -325,33 +321,3 @@ def _kind_of(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.errno is not None:
         return f"{type(error).__name__}: {os.strerror(cause.errno)}"
     return type(error).__name__
-
-
-def _calling_ae_title(path: Path) -> str:
-    """Return who sent an instance; an AE title has 16 characters (PS3.5 section 6.2)."""
-    title = attributes.text(_file_meta(path), "SourceApplicationEntityTitle")
-    return title[:_AE_TITLE_LENGTH]
-
-
-def _claimed_sop_instance_uid(path: Path) -> str:
-    """Return the UID the sender named in its C-STORE request, which the spool wrote down.
-
-    Of a request that named none, whatever it named instead, it is what stands for it.
-    """
-    return attributes.uid(_file_meta(path), "MediaStorageSOPInstanceUID") or _own_uid(path)
-
-
-def _own_uid(path: Path) -> str:
-    """Return what stands for a UID: the hash of it that the file's name begins with.
-
-    The whole name would be longer than the database's columns for UIDs.
-    """
-    return path.stem.partition("-")[0]
-
-
-def _file_meta(path: Path) -> Dataset:
-    """Read the file meta the spool wrote; empty for a file that is none of the spool's."""
-    try:
-        return read_file_meta_info(path)
-    except (InvalidDicomError, EOFError, ValueError, KeyError, struct.error):
-        return Dataset()

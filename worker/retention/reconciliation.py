@@ -1,11 +1,13 @@
 """Database and disk brought together again, after a backup of another day was restored.
 
 What lies in the spool and the database does not know goes back into the inbox, as if it came
-again. What the database knows and is not there is said of its study, and made again where it can.
+again; a running node sees to quarantine itself. What the database knows and is not there is said
+of its study, and made again where it can.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,6 +78,25 @@ def reconcile(database: Database, spool_dir: Path, results_dir: Path) -> Reconci
     return done
 
 
+def take_back_forgotten(database: Database, spool_dir: Path) -> int:
+    """Put what lies in quarantine under no record back into the inbox; return how many files.
+
+    They are copies of what was read when it came again: a node was killed before it removed them.
+    Reading them once more shows that, and loses nothing where it is not so. The node may run.
+    """
+    # Before the rows are read: a file comes to quarantine after its row was committed.
+    present = list((spool_dir / "quarantine").glob("*.dcm"))
+    if not present:
+        return 0
+    with database.reading() as session:
+        named = lost_files.named_in_quarantine(session)
+    forgotten = [path for path in present if str(path.relative_to(spool_dir)) not in named]
+    if forgotten:
+        _to_inbox(spool_dir, forgotten)
+        log.info("quarantine_taken_back", files=len(forgotten))
+    return len(forgotten)
+
+
 def _give_up_results(database: Database, results_dir: Path) -> tuple[int, int]:
     with database.reading() as session:
         gone = [
@@ -104,7 +125,9 @@ def _to_inbox(spool_dir: Path, paths: Iterable[Path]) -> None:
     inbox.mkdir(parents=True, exist_ok=True)
     folders = {inbox}
     for path in paths:
-        path.replace(inbox / path.name)
+        # The node may have removed it from quarantine itself.
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(inbox / path.name)
         # The note of a quarantine; there will be another if it is still unreadable.
         path.with_suffix(".json").unlink(missing_ok=True)
         folders.add(path.parent)

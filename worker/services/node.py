@@ -17,6 +17,7 @@ from worker import bootstrap, dispatch
 from worker.audit import trail
 from worker.errors import AlreadyRunningError
 from worker.intake.intake import Intake
+from worker.retention.reconciliation import take_back_forgotten
 from worker.screening.janitor import ResultJanitor
 from worker.services.loops import Loop
 from worker.settings import PREFIX
@@ -36,6 +37,8 @@ _COMMITMENT_PAUSE_SECONDS = 5.0
 _RETENTION_PAUSE_SECONDS = 60.0
 _JANITOR_PAUSE_SECONDS = 600.0
 _LOCK = "node.lock"
+# What it looks for is left behind by a killed node alone: the first round is the one that counts.
+_QUARANTINE_PAUSE_SECONDS = 86_400.0
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +153,11 @@ class Node:
             ),
             Loop("commitment-reports", committer.take_reports, _COMMITMENT_PAUSE_SECONDS),
             Loop("retention", retention.run_once, _RETENTION_PAUSE_SECONDS),
+            Loop(
+                "quarantine",
+                lambda: take_back_forgotten(database, settings.spool_dir),
+                _QUARANTINE_PAUSE_SECONDS,
+            ),
         ]
 
     def _wake_intake(self) -> None:
