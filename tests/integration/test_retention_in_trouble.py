@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import BasicTextSRStorage
 from structlog.testing import capture_logs
 from support.delivered_site import clean, deliver_study, delivered_site, files_of
 from support.small_ct import write_small_ct
+from support.spooling import spool_file
 
 from worker import dispatch
 from worker.db import retention
@@ -16,8 +20,10 @@ from worker.db.retention import Why
 from worker.db.tables import Study
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlalchemy.orm import Session
     from support.installation import Installation
 
 
@@ -89,3 +95,44 @@ def test_a_disk_that_lets_nothing_go_costs_no_second_study(site, tmp_path, monke
         assert clean(site, retention_days=365, retention_free_mb=1 << 40) == 0
     with site.database.reading() as session:
         assert session.query(Study).filter_by(files_to_remove=True).count() == 1
+
+
+def late_report(site: Installation, folder: Path) -> Path:
+    report = dcmread(site.files[0])
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = "1.2.3.98"
+    report.save_as(folder / "report.dcm")
+    return folder / "report.dcm"
+
+
+@pytest.mark.parametrize("comes", ["something new", "what was removed"])
+def test_what_is_removed_between_its_record_and_its_move_leaves_no_file(
+    site, tmp_path, monkeypatch, comes
+):
+    """Little disk free takes what was recorded a moment ago: there is no age to wait for."""
+    path = late_report(site, tmp_path)
+    low = {"retention_days": 0, "retention_free_mb": 1 << 40}
+    if comes == "what was removed":
+        site.receive([path])
+        assert clean(site, **low) == 1
+    record = site.database.transaction
+    cleaned = []
+
+    @contextmanager
+    def raced() -> Iterator[Session]:
+        with record() as session:
+            yield session
+        if not cleaned:
+            monkeypatch.undo()
+            cleaned.append(clean(site, **low))
+
+    spool_file(site.spool, path)
+    monkeypatch.setattr(site.database, "transaction", raced)
+    site.intake.run_once()
+    assert cleaned == [1]
+    assert files_of(site) == []
+    assert list(site.spool.inbox()) == []
+    site.receive([path])
+    assert len(files_of(site)) == 1, "it may come again"
+    assert clean(site, **low) == 1
+    assert files_of(site) == []

@@ -130,6 +130,19 @@ def came_again(session: Session, instance: Instance, study: Study) -> None:
     events.record(session, "instance_came_again", study, sop_instance_uid=instance.sop_instance_uid)
 
 
+def is_kept(session: Session, sop_instance_uid: str, content_digest: str) -> bool:
+    """Lock the study of a recorded instance, and tell whether its file was not given up."""
+    instance = session.scalars(
+        select(Instance).where(
+            Instance.sop_instance_uid == sop_instance_uid,
+            Instance.content_digest == content_digest,
+        )
+    ).one()
+    screenings.lock_study(session, instance.study_id)
+    session.refresh(instance, ["cleaned_at"])
+    return instance.cleaned_at is None
+
+
 def missing_images(session: Session, study: Study) -> int:
     """Count the images of a study that were given up and did not come again."""
     return int(

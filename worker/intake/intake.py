@@ -176,16 +176,29 @@ class Intake:
             readmitted = studies.readmit(session, header, study)
             recorded = self._record(session, study, path, header)
         if recorded:
-            self._spool.file_into_study(
-                path,
-                header.study_instance_uid,
-                header.sop_instance_uid,
-                self._spool.digest_of(path),
-            )
+            self._file(path, header)
         else:
             self._spool.discard(path)
         for name in readmitted:
             self._spool.forget_quarantined(name)
+
+    def _file(self, path: Path, header: InstanceHeader) -> None:
+        """Move a recorded instance to its study, unless retention gave it up in between.
+
+        Under the study's lock, or retention could be through with the study before the file is
+        in its folder, where nothing would look for it any more.
+        """
+        with self._database.transaction() as session:
+            kept = retention.is_kept(session, header.sop_instance_uid, header.content_sha256)
+            if kept:
+                self._spool.file_into_study(
+                    path,
+                    header.study_instance_uid,
+                    header.sop_instance_uid,
+                    self._spool.digest_of(path),
+                )
+        if not kept:
+            self._spool.discard(path)
 
     def _record(self, session: Session, study: Study, path: Path, header: InstanceHeader) -> bool:
         """Record one instance; tell whether its file is to be kept."""
