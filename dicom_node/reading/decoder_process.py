@@ -173,18 +173,23 @@ def _start(limits: DecoderLimits, replies: int) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "1",
     }
-    return subprocess.Popen(
-        # Without -P a module in the working folder could stand in for one of ours.
-        [sys.executable, "-P", "-m", "dicom_node.reading.decoder_child", *arguments],
-        env=environment,
-        stdin=subprocess.PIPE,
-        # Codecs write what they like, values of patients among it.
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(replies,),
-        # Ctrl-C is for the parent: this one ends with it.
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            # Without -P a module in the working folder could stand in for one of ours.
+            [sys.executable, "-P", "-m", "dicom_node.reading.decoder_child", *arguments],
+            env=environment,
+            stdin=subprocess.PIPE,
+            # Codecs write what they like, values of patients among it.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(replies,),
+            # Ctrl-C is for the parent: this one ends with it.
+            start_new_session=True,
+        )
+    except OSError as error:
+        # Whatever it is, it is none of the file's that is to be read.
+        msg = f"the decoding process does not start: {error.strerror}"
+        raise ChildProcessError(errno.ECHILD, msg) from error
 
 
 def _end(process: subprocess.Popen[bytes], replies: int, owner: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
+from support.small_ct import write_small_ct
 from support.spooling import encoded_dataset, spool_file
 
 from dicom_node.errors import RefusedError
@@ -157,6 +159,36 @@ def test_an_instance_waits_while_the_decoder_is_ended_from_outside(
         assert intake.caught_up
     with database.reading() as session:
         assert session.query(Instance).one().disposition == "accepted"
+
+
+FAILS_AT = {
+    errno.ECHILD: "dicom_node.reading.decoder_process.DecoderProcess.receive",
+    errno.ENOMEM: "subprocess.Popen",
+    errno.EMFILE: "os.pipe",
+    # The program is not there, as in the middle of an upgrade.
+    errno.ENOENT: "subprocess.Popen",
+}
+
+
+@pytest.mark.parametrize("number", FAILS_AT)
+def test_no_study_is_judged_while_the_machine_is_in_trouble(
+    database, spool, tmp_path, monkeypatch, number
+):
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for path in write_small_ct(tmp_path / "ct"):
+        spool_file(spool, path)
+    waiting = len(list(spool.inbox()))
+    with Decoder() as decoder:
+        intake = Intake(database, spool, settle_seconds=-1, decoder=decoder)
+        with monkeypatch.context() as patch:
+            patch.setattr(FAILS_AT[number], fails)
+            for _ in range(3):
+                assert intake.run_once() == 0
+                assert not intake.caught_up
+        assert intake.run_once() == waiting
+        assert intake.caught_up
 
 
 def test_no_study_is_judged_while_the_spool_cannot_move_a_recorded_file(

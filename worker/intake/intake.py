@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import asdict
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
     from worker.db.tables import Instance, Study
 
 _SECONDS_BETWEEN_COMPLAINTS = 600.0
+# What a disk says of one file, whatever there is of memory, descriptors, space and processes.
+_OF_THE_FILE = frozenset(
+    {
+        errno.EACCES,
+        errno.EBADMSG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENODATA,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.ESTALE,
+        errno.EUCLEAN,
+    }
+)
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +95,8 @@ class Intake:
         """Whether the last round recorded everything that waited.
 
         Before that no study may be judged: its missing slices could lie in the inbox. A file that
-        could not be read in two rounds, one after the other, no longer holds up the studies.
+        could not be read in two rounds, one after the other, no longer holds up the studies, if
+        that is of the file: a machine short of memory fails with all of them.
         """
         return self._caught_up
 
@@ -94,8 +113,7 @@ class Intake:
         count = self._take_inbox() + self._take_refusals() + self._take_admissions()
         # What the spool could not move may be recorded already, and a study would miss its file.
         self._caught_up = all(
-            path in failed_before and isinstance(error, OSError)
-            for path, error in self._failed.items()
+            path in failed_before and _is_of_the_file(error) for path, error in self._failed.items()
         )
         return count
 
@@ -322,6 +340,10 @@ def _is_spoilt(study: Study, instance: Instance) -> bool:
     complete = instance.header.get("pixel_data_complete") is not False
     spoilt_study = study.reason in {Reason.UNDECODABLE_PIXELS, Reason.SHORT_PIXEL_DATA}
     return instance.study_id == study.id and (spoilt_study or not complete)
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _OF_THE_FILE
 
 
 def _as_json(note: RefusalNote) -> dict[str, Any]:
