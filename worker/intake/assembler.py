@@ -12,6 +12,7 @@ from dicom_node.reading.assembly import series_digest_of_headers
 from dicom_node.reading.header import InstanceHeader
 from dicom_node.reading.series import SeriesDecision, StudySelection, select_series
 from dicom_node.reasons import Reason
+from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
@@ -91,7 +92,8 @@ class Assembler:
 
     def _select(self, study: Study, headers: Sequence[InstanceHeader]) -> StudySelection:
         """Choose among the series, but for those a worker has found not to be screenable."""
-        if not headers and study.conflict_count:
+        holds_ct = any(header.sop_class_uid in CT_SOP_CLASSES for header in headers)
+        if not holds_ct and study.conflict_count:
             reason, detail = Reason.CONFLICTING_DUPLICATES, "its instances came before, otherwise"
             return StudySelection(None, (), reason, detail)
         refused = {

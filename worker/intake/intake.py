@@ -55,6 +55,9 @@ _OF_THE_FILE = frozenset(
     }
 )
 
+# What is in quarantine nobody could read, and of the others one is kept already.
+_FIRST_UNDER_A_UID = frozenset({Disposition.ACCEPTED, Disposition.IGNORED})
+
 log = structlog.get_logger(__name__)
 
 
@@ -286,8 +289,8 @@ class Intake:
         )
         if disposition is Disposition.CONFLICT:
             study.conflict_count += 1
-            if study.state is StudyState.IGNORED:
-                # So far it holds nothing else: it is judged, and refused for that.
+            if study.state is StudyState.IGNORED and header.sop_class_uid in CT_SOP_CLASSES:
+                # So far it holds no other CT: it is judged, and refused for that.
                 studies.ct_received(session, study, self._settle_seconds)
 
     def _quarantine(self, path: Path, state: StudyState, reason: str, detail: str) -> None:
@@ -323,23 +326,25 @@ def _judge(
 ) -> tuple[Disposition, str | None]:
     if is_own_result(header) or studies.is_delivered_object(session, header.sop_instance_uid):
         return Disposition.IGNORED, Reason.OWN_RESULT
-    if header.sop_class_uid not in CT_SOP_CLASSES:
-        return Disposition.IGNORED, Reason.NOT_CT
     for instance in known:
-        if instance.disposition != Disposition.ACCEPTED:
+        if instance.disposition not in _FIRST_UNDER_A_UID:
             continue
-        if not _is_spoilt(study, instance):
+        if not _gives_way(study, instance, header):
             # The first under a UID is kept: which of two is right is not ours to guess.
             return Disposition.CONFLICT, Reason.CONFLICTING_DUPLICATES
         instance.disposition = Disposition.REPLACED
+    if header.sop_class_uid not in CT_SOP_CLASSES:
+        return Disposition.IGNORED, Reason.NOT_CT
     return Disposition.ACCEPTED, None
 
 
-def _is_spoilt(study: Study, instance: Instance) -> bool:
+def _gives_way(study: Study, instance: Instance, header: InstanceHeader) -> bool:
     """Tell whether a received instance is worth nothing, so that another may take its place."""
-    complete = instance.header.get("pixel_data_complete") is not False
+    if instance.study_id != study.id or instance.sop_class_uid != header.sop_class_uid:
+        return False
+    cut = instance.header.get("pixel_data_complete") is False
     spoilt_study = study.reason in {Reason.UNDECODABLE_PIXELS, Reason.SHORT_PIXEL_DATA}
-    return instance.study_id == study.id and (spoilt_study or not complete)
+    return cut or (spoilt_study and instance.disposition == Disposition.ACCEPTED)
 
 
 def _is_of_the_file(error: Exception) -> bool:
