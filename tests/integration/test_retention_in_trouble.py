@@ -14,10 +14,14 @@ from support.delivered_site import clean, deliver_study, delivered_site, files_o
 from support.small_ct import write_small_ct
 from support.spooling import spool_file
 
+from dicom_node.errors import RefusedError
+from dicom_node.reading.decoder import Decoder
+from dicom_node.reasons import Reason
 from worker import dispatch
 from worker.db import retention
 from worker.db.retention import Why
 from worker.db.tables import Study
+from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,3 +140,18 @@ def test_what_is_removed_between_its_record_and_its_move_leaves_no_file(
     assert len(files_of(site)) == 1, "it may come again"
     assert clean(site, **low) == 1
     assert files_of(site) == []
+
+
+def test_what_comes_again_and_cannot_be_read_at_the_moment_is_known(site, monkeypatch):
+    def fails(*_: object) -> None:
+        raise RefusedError(Reason.DECODER_FAILED, "took too long")
+
+    assert clean(site) == 1
+    monkeypatch.setattr(Decoder, "read_header", fails)
+    for _ in range(2):
+        site.receive(site.files)
+        assert len(files_of(site)) == len(site.files)
+        assert list((site.spool.root / "quarantine").iterdir()) == []
+    study = site.study()
+    assert (study.state, study.cleaned_at) == (StudyState.COMPLETED, None)
+    assert study.duplicate_count == len(site.files)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Operationa
 from dicom_node.errors import RefusedError, SpoolError
 from dicom_node.objects.provenance import is_own_result
 from dicom_node.reading.decoder import Decoder, shared_decoder
+from dicom_node.reading.header import InstanceHeader
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
 from dicom_node.receiving.spool import uid_hash
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from dicom_node.reading.header import InstanceHeader
     from dicom_node.receiving.refusals import RefusalNote
     from dicom_node.receiving.spool import Spool
     from worker.db.engine import Database
@@ -191,7 +191,13 @@ class Intake:
             self._quarantine(path, StudyState.FAILED, Progress.PROCESSING_ERROR, detail)
 
     def _take(self, path: Path) -> None:
-        header = self._decoder.read_header(path, self._spool.digest_of(path))
+        try:
+            header = self._decoder.read_header(path, self._spool.digest_of(path))
+        except RefusedError:
+            known = self._header_of_known(path)
+            if known is None:
+                raise
+            header = known
         with self._database.transaction() as session:
             study = studies.find_or_add(session, header)
             readmitted = studies.readmit(session, header, study)
@@ -202,6 +208,18 @@ class Intake:
             self._spool.discard(path)
         for name in readmitted:
             self._spool.forget_quarantined(name)
+
+    def _header_of_known(self, path: Path) -> InstanceHeader | None:
+        """Give what was read of the same bytes before: that they cannot be now is of the moment.
+
+        In quarantine they would be missing in their study, and stand there under no record.
+        """
+        digest = self._spool.digest_of(path)
+        with self._database.reading() as session:
+            for instance in studies.same_instance(session, claimed_sop_instance_uid(path)):
+                if instance.content_digest == digest and instance.header:
+                    return InstanceHeader.from_json(instance.header)
+        return None
 
     def _file(self, path: Path, header: InstanceHeader) -> None:
         """Move a recorded instance to its study, unless retention gave it up in between.
@@ -313,7 +331,7 @@ class Intake:
         with self._database.transaction() as session:
             known = studies.same_instance(session, uid)
             same = next((each for each in known if each.content_digest == digest), None)
-            if same is not None and same.cleaned_at:
+            if same is not None and same.cleaned_at and same.disposition == Disposition.QUARANTINED:
                 retention.came_again(session, same, same.study)
             if same is None:
                 study = studies.add_unreadable(session, uid, state, reason, detail)
