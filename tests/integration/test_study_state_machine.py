@@ -76,6 +76,27 @@ class StudyHistories(RuleBasedStateMachine):
         self.site.receive(Drawn(study, series, index, other))
         self.site.round(crash)
 
+    @rule(index=st.integers(0, SLICES - 1), crash=killed_within(6))
+    def an_instance_comes_and_cannot_be_read(self, index: int, crash: int | None) -> None:
+        self.site.receive(Drawn(0, 1, index))
+        self.site.round_without_reading(crash)
+
+    @rule(index=st.integers(0, SLICES - 1), other=st.booleans(), crash=killed_within(8))
+    def an_instance_comes_while_the_disk_is_low(
+        self, index: int, crash: int | None, *, other: bool
+    ) -> None:
+        self.site.receive(Drawn(0, 0, index, other))
+        self.site.round_with_low_disk(crash)
+
+    @precondition(lambda self: self.site.pacs.objects)
+    @rule(number=which, crash=killed_within(8))
+    def an_own_result_comes_back_while_the_disk_is_low(
+        self, number: int, crash: int | None
+    ) -> None:
+        held = sorted(self.site.pacs.objects)
+        self.site.receive_own(held[number % len(held)])
+        self.site.round_with_low_disk(crash)
+
     @precondition(lambda self: self.site.pacs.objects)
     @rule(number=which)
     def an_own_result_comes_back(self, number: int) -> None:

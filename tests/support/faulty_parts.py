@@ -51,18 +51,30 @@ class Fuse:
 
 
 class FaultyDatabase(Database):
-    """The database, whose client may be killed before and after each transaction."""
+    """The database, whose client may be killed before and after each transaction.
+
+    Attributes
+    ----------
+    after_commit
+        What somebody else does right after each, before the client goes on.
+    """
 
     def __init__(self, url: str, fuse: Fuse) -> None:
         super().__init__(url)
         self._fuse = fuse
+        self.after_commit: Callable[[], object] = _nothing
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         self._fuse.burn()
         with super().transaction() as session:
             yield session
+        self.after_commit()
         self._fuse.burn()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class FaultySpool(Spool):
@@ -77,6 +89,9 @@ class FaultySpool(Spool):
 
     def quarantine(self, *arguments: object) -> Path:
         return self._between(super().quarantine, *arguments)
+
+    def forget_quarantined(self, *arguments: object) -> None:
+        self._between(super().forget_quarantined, *arguments)
 
     def discard(self, *arguments: object) -> None:
         self._between(super().discard, *arguments)

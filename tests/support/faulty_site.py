@@ -15,8 +15,11 @@ from sqlalchemy import update
 from support.drawn_instances import Drawn, drawn_instance, returned_result
 from support.faulty_parts import Crash, FaultyDatabase, FaultySpool, Fuse, Pacs
 
+from dicom_node.errors import RefusedError
 from dicom_node.objects.provenance import UidRole
 from dicom_node.objects.results import EncodedObject
+from dicom_node.reading.decoder import Decoder
+from dicom_node.reasons import Reason
 from model.errors import NoLungError
 from model.prediction import Finding, Laterality, LesionMask, ModelVersion, Prediction
 from worker import bootstrap, dispatch
@@ -26,6 +29,7 @@ from worker.db.tables import Circuit, Delivery, Screening, Study
 from worker.errors import TransitionError
 from worker.intake.intake import Intake
 from worker.lifecycle import CommitmentState, DeliveryState, ScreeningState
+from worker.retention.reconciliation import take_back_forgotten
 from worker.retention.retention import Retention, RetentionPolicy
 from worker.screening.job import ScreeningJob
 from worker.screening.sweeper import Sweeper
@@ -44,6 +48,10 @@ _ROUNDS = 30
 # What may be removed at all is removed at the next round.
 _AT_ONCE = RetentionPolicy(
     delivered_days=1e-12, reviewed_days=1e-12, refused_days=1e-12, free_bytes=0
+)
+# And with little disk free, at once.
+_DISK_IS_LOW = RetentionPolicy(
+    delivered_days=0, reviewed_days=0, refused_days=0, free_bytes=1 << 60
 )
 MODEL = ModelVersion("state-machine", "1", "5" * 64)
 _ERRORS: dict[str, BaseException] = {
@@ -182,6 +190,7 @@ class Site:
             self.database, self.spool.root, self.settings.results_dir, _AT_ONCE
         )
         self._deliverer.take_over()
+        take_back_forgotten(self.database, self.spool.root)
 
     def receive(self, drawn: Drawn) -> None:
         """Store an instance as the listener does before it answers success."""
@@ -208,6 +217,18 @@ class Site:
         with self._node_lives_for(steps):
             return self._intake.run_once() + self._assembler.run_once() + self._sweeper.run_once()
         return 0
+
+    def round_without_reading(self, steps: int | None = None) -> None:
+        """One round in which the decoder fails at every instance."""
+        refused = RefusedError(Reason.DECODER_FAILED, "took too long")
+        with patch.object(Decoder, "read_header", side_effect=refused):
+            self.round(steps)
+
+    def round_with_low_disk(self, steps: int | None = None) -> None:
+        """One round, and little disk free: retention comes in between wherever it can."""
+        keeper = Retention(self.witness, self.spool.root, self.settings.results_dir, _DISK_IS_LOW)
+        with patch.object(self.database, "after_commit", keeper.run_once):
+            self.round(steps)
 
     def deliver(self, mood: str, steps: int | None = None) -> int:
         """One round of delivery; return how many objects were due."""
@@ -323,6 +344,7 @@ class Site:
             while self.deliver("stores"):
                 busy += 1
             busy += self.ask_for_promises()
+            self._retention.finish()
             if not busy:
                 return
         raise AssertionError(f"still at work after {_ROUNDS} rounds in which all went well")

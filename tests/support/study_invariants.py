@@ -153,6 +153,21 @@ def check_at_rest(site: Site) -> None:
         moving = {s.study_instance_uid: s.state for s in session.query(Study) if s.state in _MOVING}
         assert not moving, f"left on their way: {moving}"
         assert not list(site.spool.inbox()), "left in the inbox"
+        check_no_stray_files(site, session)
         for study in session.query(Study).filter_by(state=StudyState.COMPLETED):
             for entry in screenings.current(study).result["objects"]:
                 assert entry["sop_instance_uid"] in site.pacs.objects
+
+
+def check_no_stray_files(site: Site, session: Session) -> None:
+    """Nothing lies in the spool that no record names as being there: nobody would remove it."""
+    named = {row.path for row in session.query(Instance).filter_by(cleaned_at=None)}
+    folders = (site.spool.root / "studies", site.spool.root / "quarantine")
+    present = {
+        # The note of a quarantine has the name of what it is about.
+        str(path.relative_to(site.spool.root).with_suffix(".dcm"))
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert present <= named, f"in the spool without a record: {present - named}"
