@@ -81,7 +81,10 @@ _TRANSITIONS: dict[StudyEvent, tuple[tuple[StudyState, ...], StudyState]] = {
         StudyState.FAILED,
     ),
     StudyEvent.DELIVERED: ((StudyState.DELIVERING,), StudyState.COMPLETED),
-    StudyEvent.NOT_COMMITTED: ((StudyState.COMPLETED,), StudyState.DELIVERING),
+    StudyEvent.NOT_COMMITTED: (
+        (StudyState.COMPLETED, StudyState.FAILED),
+        StudyState.DELIVERING,
+    ),
     StudyEvent.FILES_LOST: (tuple(StudyState), StudyState.FAILED),
     StudyEvent.REQUEUED: ((*AT_REST, StudyState.DELIVERING), StudyState.RECEIVING),
 }

@@ -16,13 +16,13 @@ from support.study_rows import screened_study
 from dicom_node.commitment import CommitmentReport
 from dicom_node.config import CommitmentMethod, DimseDestination
 from dicom_node.receiving.commitment_reports import CommitmentReports
-from worker.db import commitments, deliveries, studies
+from worker.db import commitments, deliveries, events, studies
 from worker.db.engine import now
 from worker.db.tables import CommitmentRequest, Delivery
 from worker.delivery.commitment import Committer
 from worker.delivery.outbox import RetryPolicy
 from worker.embedded.process import free_ports
-from worker.lifecycle import CommitmentState, DeliveryState, StudyState
+from worker.lifecycle import CommitmentState, DeliveryState, Progress, StudyEvent, StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +164,68 @@ def test_what_is_never_found_is_sent_again_and_at_last_a_persons_matter(database
             assert sr.commitment_failures == failures
     assert stands(database)["sr"][0] is DeliveryState.REFUSED
     assert study_state(database) == (StudyState.FAILED, "delivery_refused")
+
+
+def deliver_and_be_refused(database: Database) -> None:
+    """A failed study: "pacs" took its SEG and SR, "other" refused a copy of the SEG."""
+    with database.transaction() as session:
+        screening = screened_study(session)
+        for delivery in screening.deliveries:
+            deliveries.mark_delivered(session, delivery.id, to_commit=True)
+        refused = Delivery(
+            destination="other",
+            kind="seg",
+            sop_class_uid="1.2",
+            sop_instance_uid=SEG,
+            series_instance_uid="1.5",
+            path="seg.dcm",
+            sha256="0" * 64,
+            state=PENDING,
+            next_attempt_at=now(session),
+        )
+        screening.deliveries.append(refused)
+        session.flush()
+        deliveries.mark_refused(session, refused.id, "status 0x0122")
+        session.flush()
+        deliveries.settle(session, screening.id)
+        assert screening.study.state is StudyState.FAILED
+
+
+def detail(database: Database) -> str:
+    with database.reading() as session:
+        return studies.find(session, "1.2.3").detail
+
+
+def test_what_is_not_kept_is_sent_again_though_another_destination_refused(database):
+    deliver_and_be_refused(database)
+    with database.transaction() as session:
+        commitments.send_again(session, "pacs", SR, "gone", lambda _: 0)
+    assert study_state(database) == (StudyState.DELIVERING, "not_committed")
+    assert detail(database) == "pacs sr: not kept: gone"
+    for _ in range(commitments.MOST_FAILURES - 1):
+        with database.transaction() as session:
+            (due,) = deliveries.take_due(session, "pacs", 60)
+            deliveries.mark_delivered(session, due.id, to_commit=True)
+            session.flush()
+            deliveries.settle(session, due.screening_id)
+        assert study_state(database) == (StudyState.FAILED, "delivery_refused")
+        assert detail(database) == "other seg: status 0x0122"
+        with database.transaction() as session:
+            commitments.send_again(session, "pacs", SR, "gone", lambda _: 0)
+    assert study_state(database) == (StudyState.FAILED, "delivery_refused")
+    assert "other seg: status 0x0122" in detail(database)
+    assert "pacs sr: sent 5 times and not kept: gone" in detail(database)
+
+
+def test_of_a_study_without_its_files_nothing_waits_to_be_sent_again(database):
+    deliver(database)
+    with database.transaction() as session:
+        study = studies.find(session, "1.2.3")
+        events.move(session, study, StudyEvent.FILES_LOST, Progress.FILES_LOST)
+    with database.transaction() as session:
+        commitments.send_again(session, "pacs", SR, "gone", lambda _: 0)
+    assert stands(database)["sr"][0] is DeliveryState.REFUSED
+    assert study_state(database) == (StudyState.FAILED, "files_lost")
 
 
 def test_a_destination_that_cannot_be_asked_is_asked_again_and_nothing_is_sent(database, tmp_path):

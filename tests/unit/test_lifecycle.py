@@ -40,6 +40,11 @@ def test_an_impossible_event_is_refused_by_name():
         advance(StudyState.COMPLETED, StudyEvent.CLAIMED)
 
 
+@pytest.mark.parametrize("state", [StudyState.COMPLETED, StudyState.FAILED])
+def test_what_a_destination_does_not_keep_is_delivered_again(state):
+    assert advance(state, StudyEvent.NOT_COMMITTED) is StudyState.DELIVERING
+
+
 @given(st.sampled_from(StudyState))
 def test_every_state_has_a_way_out(state):
     ways_out = []

@@ -14,6 +14,7 @@ from worker.db import deliveries, events, screenings
 from worker.db.engine import now
 from worker.db.tables import CommitmentRequest, Delivery, Screening
 from worker.lifecycle import (
+    AT_REST,
     CommitmentState,
     DeliveryState,
     Progress,
@@ -172,17 +173,8 @@ def send_again(
     delivery.commitment_error = error
     delivery.commitment = CommitmentState.NOT_ASKED
     delivery.commitment_due_at = None
-    detail = f"{destination} {delivery.kind}: not kept: {error}"
-    if screening.study.state is StudyState.COMPLETED:
-        events.move(
-            session,
-            screening.study,
-            StudyEvent.NOT_COMMITTED,
-            Progress.NOT_COMMITTED,
-            detail,
-            screening,
-        )
-    if delivery.commitment_failures >= MOST_FAILURES:
+    _take_up_delivery(session, screening, f"{destination} {delivery.kind}: not kept: {error}")
+    if delivery.commitment_failures >= MOST_FAILURES or screening.study.state in AT_REST:
         times = delivery.commitment_failures
         deliveries.mark_refused(session, delivery.id, f"sent {times} times and not kept: {error}")
         session.flush()
@@ -201,6 +193,19 @@ def send_again(
         sop_instance_uid=sop_instance_uid,
         error=error,
     )
+
+
+def _take_up_delivery(session: Session, screening: Screening, detail: str) -> None:
+    """Let a study be delivered again whose delivery had ended, well or at another destination.
+
+    One that failed or was refused for want of its files has nothing to send.
+    """
+    study = screening.study
+    refused = study.state is StudyState.FAILED and study.reason == Progress.DELIVERY_REFUSED
+    if study.state is StudyState.COMPLETED or refused:
+        events.move(
+            session, study, StudyEvent.NOT_COMMITTED, Progress.NOT_COMMITTED, detail, screening
+        )
 
 
 def _open_delivery(session: Session, destination: str, sop_instance_uid: str) -> Delivery | None:
