@@ -38,6 +38,7 @@ _IN_MEMORY = Path("/dev/shm")
 
 which = st.integers(0, 9)
 seldom = st.sampled_from([False] * 7 + [True])
+moods = st.sampled_from(["stores", *Pacs.MOODS])
 
 
 def killed_within(steps: int) -> st.SearchStrategy[int | None]:
@@ -88,19 +89,19 @@ class StudyHistories(RuleBasedStateMachine):
         self.site.receive(Drawn(0, 0, index, other))
         self.site.round_with_low_disk(crash)
 
-    @precondition(lambda self: self.site.pacs.objects)
+    @precondition(lambda self: self.site.held())
     @rule(number=which, crash=killed_within(8))
     def an_own_result_comes_back_while_the_disk_is_low(
         self, number: int, crash: int | None
     ) -> None:
-        held = sorted(self.site.pacs.objects)
+        held = self.site.held()
         self.site.receive_own(held[number % len(held)])
         self.site.round_with_low_disk(crash)
 
-    @precondition(lambda self: self.site.pacs.objects)
+    @precondition(lambda self: self.site.held())
     @rule(number=which)
     def an_own_result_comes_back(self, number: int) -> None:
-        held = sorted(self.site.pacs.objects)
+        held = self.site.held()
         self.site.receive_own(held[number % len(held)])
 
     @rule(expired=st.booleans(), ended=st.booleans(), crash=killed_within(8))
@@ -147,17 +148,22 @@ class StudyHistories(RuleBasedStateMachine):
     def the_broker_forgets_everything(self) -> None:
         self.site.messages.clear()
 
-    @rule(mood=st.sampled_from(["stores", *Pacs.MOODS]), crash=killed_within(8))
-    def results_are_delivered(self, mood: str, crash: int | None) -> None:
+    @rule(pacs=moods, archive=moods, crash=killed_within(12))
+    def results_are_delivered(self, pacs: str, archive: str, crash: int | None) -> None:
         self.site.let_pauses_end()
-        self.site.deliver(mood, crash)
+        self.site.deliver([pacs, archive], crash)
 
     @rule(number=which, lost=seldom, crash=killed_within(4))
-    def the_pacs_tells_what_it_keeps(self, number: int, crash: int | None, *, lost: bool) -> None:
+    def each_pacs_tells_what_it_keeps(self, number: int, crash: int | None, *, lost: bool) -> None:
         if lost:
-            self.site.lose_in_pacs(number)
+            self.site.lose(number)
         self.site.let_pauses_end()
         self.site.ask_for_promises(crash)
+
+    @rule(number=which, crash=killed_within(12))
+    def one_pacs_refuses_and_the_other_forgets(self, number: int, crash: int | None) -> None:
+        self.results_are_delivered("refuses", "stores", None)
+        self.each_pacs_tells_what_it_keeps(number, crash, lost=True)
 
     @rule(crash=killed_within(6))
     def time_is_over(self, crash: int | None) -> None:

@@ -1,4 +1,4 @@
-"""An installation that can be stopped at any of its steps: real parts, a PACS in memory."""
+"""An installation that can be stopped at any of its steps: real parts, PACS in memory."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from worker.screening.sweeper import Sweeper
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from dicom_node.objects.provenance import ResultContext
     from dicom_node.reading.ct_series import CtSeries
     from model.volume import CtVolume
 
-DESTINATION = "PACS"
+DESTINATIONS = ("PACS", "ARCHIVE")
 _ROUNDS = 30
 # What may be removed at all is removed at the next round.
 _AT_ONCE = RetentionPolicy(
@@ -142,14 +142,15 @@ class Site:
 
     def __init__(self, folder: Path, template: Path) -> None:
         self.fuse = Fuse()
-        self.pacs = Pacs(self.fuse)
+        self.archives = {name: Pacs(self.fuse) for name in DESTINATIONS}
         self.settings = load_settings(
             data_dir=folder,
             settle_seconds=0.000001,
             minimum_slices=3,
             minimum_coverage_mm=100,
             lease_seconds=3600,
-            destinations=f"dimse://{DESTINATION}@127.0.0.1:104",
+            commitment_report_seconds=0.000001,
+            destinations=",".join(f"dimse://{name}@127.0.0.1:104" for name in DESTINATIONS),
         )
         shutil.copyfile(template, folder / "lungwatch.db")
         url = self.settings.resolved_database_url
@@ -163,7 +164,7 @@ class Site:
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
         self.disk_errors: set[int] = set()
-        self.lost_in_pacs: set[str] = set()
+        self.lost: set[tuple[str, str]] = set()
         self.start_node()
 
     def close(self) -> None:
@@ -230,37 +231,41 @@ class Site:
         with patch.object(self.database, "after_commit", keeper.run_once):
             self.round(steps)
 
-    def deliver(self, mood: str, steps: int | None = None) -> int:
-        """One round of delivery; return how many objects were due."""
-        self.pacs.mood = mood
-        with (
-            self._node_lives_for(steps),
-            patch("worker.delivery.outbox.open_peer", lambda _destination: self.pacs),
-        ):
+    def held(self) -> list[str]:
+        """Give the UIDs of all that any destination holds."""
+        return sorted({uid for pacs in self.archives.values() for uid in pacs.objects})
+
+    def deliver(self, moods: Sequence[str], steps: int | None = None) -> int:
+        """One round of delivery to each destination; return how many objects were due."""
+        for pacs, mood in zip(self.archives.values(), moods, strict=True):
+            pacs.mood = mood
+        with self._node_lives_for(steps), self._reached_by("worker.delivery.outbox"):
             return sum(round_() for _, round_ in self._deliverer.rounds())
         return 0
 
     def ask_for_promises(self, steps: int | None = None) -> int:
-        """One round of asking the PACS what it keeps; return how many objects that was."""
-        with (
-            self._node_lives_for(steps),
-            patch("worker.delivery.commitment.open_peer", lambda _destination: self.pacs),
-        ):
+        """One round of asking each destination what it keeps; return how many objects that was."""
+        with self._node_lives_for(steps), self._reached_by("worker.delivery.commitment"):
             return sum(round_() for _, round_ in self._committer.rounds())
         return 0
 
-    def lose_in_pacs(self, number: int) -> None:
-        """Let the PACS lose one object that it took and has not promised to keep."""
+    @contextmanager
+    def _reached_by(self, module: str) -> Iterator[None]:
+        with patch(f"{module}.open_peer", lambda destination: self.archives[destination.name]):
+            yield
+
+    def lose(self, number: int) -> None:
+        """Let a destination lose one object that it took and has not promised to keep."""
         with self.witness.reading() as session:
             rows = session.query(Delivery).filter(
                 Delivery.state == DeliveryState.DELIVERED,
                 Delivery.commitment != CommitmentState.COMMITTED,
             )
-            taken = sorted(row.sop_instance_uid for row in rows)
+            taken = sorted((row.destination, row.sop_instance_uid) for row in rows)
         if taken:
-            uid = taken[number % len(taken)]
-            self.pacs.objects.pop(uid, None)
-            self.lost_in_pacs.add(uid)
+            name, uid = taken[number % len(taken)]
+            self.archives[name].objects.pop(uid, None)
+            self.lost.add((name, uid))
 
     def clean(self, steps: int | None = None) -> None:
         """One round of retention, of everything whose time is over."""
@@ -303,7 +308,7 @@ class Site:
                 return
             try:
                 studies.requeue(
-                    session, known[number % len(known)], [DESTINATION], rescreen=rescreen
+                    session, known[number % len(known)], DESTINATIONS, rescreen=rescreen
                 )
             except TransitionError:
                 session.rollback()
@@ -341,7 +346,7 @@ class Site:
                 self.take_message(0)
             while self.workers:
                 self.finish_worker(0, "result")
-            while self.deliver("stores"):
+            while self.deliver(["stores"] * len(DESTINATIONS)):
                 busy += 1
             busy += self.ask_for_promises()
             self._retention.finish()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING
 
-from support.faulty_site import DESTINATION, MODEL
+from support.faulty_site import DESTINATIONS, MODEL
 
 from worker.db import screenings
 from worker.db.tables import Delivery, Event, Instance, Screening, Study
 from worker.lifecycle import (
+    AT_REST,
     CommitmentState,
     DeliveryState,
     ScreeningState,
@@ -22,6 +24,7 @@ from worker.screening.job import _PATIENCE
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+    from support.faulty_parts import Pacs
     from support.faulty_site import Site
 
 _IN_FORCE = (ScreeningState.QUEUED, ScreeningState.RUNNING, ScreeningState.SUCCEEDED)
@@ -35,7 +38,7 @@ _MOVING = {StudyState.RECEIVING, StudyState.QUEUED, StudyState.SCREENING, StudyS
 
 
 def check(site: Site) -> None:
-    """Check a site from outside: folders, rows, and what the PACS holds."""
+    """Check a site from outside: folders, rows, and what each PACS holds."""
     with site.witness.reading() as session:
         check_acknowledged(site, session)
         for study in session.query(Study):
@@ -51,7 +54,8 @@ def check(site: Site) -> None:
             assert screening.attempts == claimed[screening.id], "an attempt was not counted"
         for delivery in session.query(Delivery):
             check_delivery(site, delivery)
-        check_pacs(site)
+        for pacs in site.archives.values():
+            check_pacs(pacs)
 
 
 def check_acknowledged(site: Site, session: Session) -> None:
@@ -94,8 +98,8 @@ def check_study(study: Study) -> None:
     ]
     if study.state is StudyState.DELIVERING:
         assert pending, f"study {study.id} waits for no delivery"
-    if study.state is StudyState.COMPLETED:
-        assert not pending, f"study {study.id} is completed before it is delivered"
+    if study.state in AT_REST:
+        assert not pending, f"study {study.id} is {study.state} and something is still to be sent"
     for delivery in pending:
         assert delivery.screening is current, f"study {study.id} delivers what is not in force"
 
@@ -120,28 +124,29 @@ def check_screening(site: Site, screening: Screening) -> None:
             content = (site.settings.results_dir / entry["path"]).read_bytes()
             assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         outbox = {(d.kind, d.destination) for d in screening.deliveries}
-        assert outbox == {(entry["kind"], DESTINATION) for entry in screening.result["objects"]}
+        kinds = {entry["kind"] for entry in screening.result["objects"]}
+        assert outbox == set(product(kinds, DESTINATIONS))
 
 
 def check_delivery(site: Site, delivery: Delivery) -> None:
-    """What counts as delivered is in the PACS to the byte; what is cleaned here is promised."""
-    lost = delivery.sop_instance_uid in site.lost_in_pacs
+    """What counts as delivered is there to the byte; what is cleaned here is promised."""
+    lost = (delivery.destination, delivery.sop_instance_uid) in site.lost
     in_force = delivery.screening.state is ScreeningState.SUCCEEDED
     if in_force and delivery.screening.cleaned_at is not None:
         assert delivery.state in (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
         assert delivery.commitment is CommitmentState.COMMITTED, f"{delivery.id} is not promised"
         lost = False
     if delivery.state is DeliveryState.DELIVERED and not lost:
-        content = site.pacs.objects.get(delivery.sop_instance_uid)
+        content = site.archives[delivery.destination].objects.get(delivery.sop_instance_uid)
         assert content is not None, f"delivery {delivery.id} never arrived"
         assert hashlib.sha256(content).hexdigest() == delivery.sha256
 
 
-def check_pacs(site: Site) -> None:
+def check_pacs(pacs: Pacs) -> None:
     """One SEG and one SR for each result, under UIDs that never stand for anything else."""
-    assert not site.pacs.overwritten, f"other bytes under the same UID: {site.pacs.overwritten}"
+    assert not pacs.overwritten, f"other bytes under the same UID: {pacs.overwritten}"
     held: dict[tuple[str, str], str] = {}
-    for uid, content in site.pacs.objects.items():
+    for uid, content in pacs.objects.items():
         says = json.loads(content)
         first = held.setdefault((says["identity"], says["kind"]), uid)
         assert first == uid, f"the same {says['kind']} is in the PACS twice"
@@ -156,7 +161,8 @@ def check_at_rest(site: Site) -> None:
         check_no_stray_files(site, session)
         for study in session.query(Study).filter_by(state=StudyState.COMPLETED):
             for entry in screenings.current(study).result["objects"]:
-                assert entry["sop_instance_uid"] in site.pacs.objects
+                for pacs in site.archives.values():
+                    assert entry["sop_instance_uid"] in pacs.objects
 
 
 def check_no_stray_files(site: Site, session: Session) -> None:
