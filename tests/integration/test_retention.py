@@ -16,7 +16,7 @@ from support.study_rows import receiving_study, screened_study
 
 from worker import dispatch
 from worker.audit_entry import AuditAction
-from worker.db import audit, deliveries, events, retention, studies
+from worker.db import audit, commitments, deliveries, events, retention, studies
 from worker.db.engine import now
 from worker.db.retention import Why
 from worker.db.tables import Review
@@ -75,6 +75,37 @@ def test_what_is_not_delivered_stays_whatever_its_study_says(database, state):
         assert may_go(session) == set()
         screening.study.state = StudyState.FAILED
         assert may_go(session) == set()
+
+
+@pytest.mark.parametrize("commitment", [CommitmentState.WAITING, CommitmentState.REQUESTED])
+def test_a_destination_that_is_set_no_longer_holds_nothing_back(database, commitment):
+    with database.transaction() as session:
+        screening = delivered(session, COMMITTED)
+        screening.deliveries[1].commitment = commitment
+        session.flush()
+        commitments.end_unknown(session, ["pacs"])
+        assert may_go(session) == set(), "what is set is waited for"
+        commitments.end_unknown(session, ["renamed"])
+        assert may_go(session) == {Why.DELIVERED, Why.PRESSED}
+        first, second = screening.deliveries
+        assert first.commitment is COMMITTED
+        assert second.commitment is CommitmentState.NOT_ASKED
+        assert "pacs is not among the destinations any more" in second.commitment_error
+        log = events.of_study(session, screening.study)
+        assert log[-1].event == "commitment_given_up"
+        assert log[-1].detail["destination"] == "pacs"
+
+
+@on_sqlite
+def test_a_node_that_starts_gives_up_the_promises_of_a_destination_it_does_not_know(
+    database, tmp_path
+):
+    with database.transaction() as session:
+        delivered(session, CommitmentState.WAITING)
+    settings = Installation(tmp_path, destinations="dimse://renamed@127.0.0.1:9").settings
+    dispatch.deliverer(settings, database).take_over()
+    with database.transaction() as session:
+        assert may_go(session) == {Why.DELIVERED, Why.PRESSED}
 
 
 @on_sqlite

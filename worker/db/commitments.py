@@ -76,6 +76,36 @@ def ask_no_more(session: Session, destination: str) -> int:
     return int(count)
 
 
+def end_unknown(session: Session, destinations: Sequence[str]) -> None:
+    """Wait no longer for the promises of destinations that are set no longer.
+
+    There is nobody to ask. Their answers to storing are what is known, and the study's log says so:
+    what is set now must not wait for them.
+    """
+    unknown = (
+        Delivery.state == DeliveryState.DELIVERED,
+        Delivery.commitment.in_(_OPEN),
+        Delivery.destination.not_in(destinations),
+    )
+    waiting = select(Delivery.screening_id).where(*unknown).distinct()
+    for screening_id in sorted(session.scalars(waiting)):
+        screening = screenings.lock(session, screening_id)
+        of_screening = select(Delivery).where(*unknown, Delivery.screening_id == screening_id)
+        for delivery in session.scalars(of_screening).all():
+            delivery.commitment = CommitmentState.NOT_ASKED
+            delivery.commitment_due_at = None
+            delivery.commitment_error = deliveries.is_unknown(delivery.destination)
+            events.record(
+                session,
+                "commitment_given_up",
+                delivery.screening.study,
+                screening,
+                destination=delivery.destination,
+                kind=delivery.kind,
+                sop_instance_uid=delivery.sop_instance_uid,
+            )
+
+
 def add_request(
     session: Session, transaction_uid: str, destination: str, due: Sequence[Delivery]
 ) -> None:

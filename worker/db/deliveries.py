@@ -232,21 +232,26 @@ def _make_due(delivery: Delivery, moment: datetime) -> None:
 
 def end_unknown(session: Session, destinations: Sequence[str]) -> None:
     """Refuse what waits for a destination that is set no longer, so that a person sees it."""
-    unknown = session.scalars(
-        select(Delivery).where(
-            Delivery.state == DeliveryState.PENDING, Delivery.destination.not_in(destinations)
-        )
-    ).all()
-    for delivery in unknown:
-        mark_refused(
-            session,
-            delivery.id,
-            f"{delivery.destination} is not among the destinations any more; set it again, or "
-            "requeue the study for those that are",
-        )
-    session.flush()
-    for screening_id in sorted({delivery.screening_id for delivery in unknown}):
+    unknown = (
+        Delivery.state == DeliveryState.PENDING,
+        Delivery.destination.not_in(destinations),
+    )
+    waiting = select(Delivery.screening_id).where(*unknown).distinct()
+    for screening_id in sorted(session.scalars(waiting)):
+        screenings.lock(session, screening_id)
+        of_screening = select(Delivery).where(*unknown, Delivery.screening_id == screening_id)
+        for delivery in session.scalars(of_screening).all():
+            mark_refused(session, delivery.id, is_unknown(delivery.destination))
+        session.flush()
         settle(session, screening_id)
+
+
+def is_unknown(destination: str) -> str:
+    """Say of a destination that it is set no longer, for a person."""
+    return (
+        f"{destination} is not among the destinations any more; set it again, or requeue the "
+        "study for those that are"
+    )
 
 
 def take_over(session: Session) -> None:

@@ -15,7 +15,7 @@ from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, Sp
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 from worker.audit import trail
-from worker.db import circuits, deliveries, screenings
+from worker.db import circuits, commitments, deliveries, screenings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,9 +113,14 @@ class Deliverer:
 
     def take_over(self) -> None:
         """Take up what an earlier node left: its unfinished tries, and unknown destinations."""
+        known = [d.name for d in self._destinations]
         with self._database.transaction() as session:
             deliveries.take_over(session)
-            deliveries.end_unknown(session, [d.name for d in self._destinations])
+        with self._database.transaction() as session:
+            deliveries.end_unknown(session, known)
+        with self._database.transaction() as session:
+            commitments.end_unknown(session, known)
+        with self._database.transaction() as session:
             deliveries.settle_what_waits_for_nothing(session)
 
     def rounds(self) -> list[tuple[str, Callable[[], int]]]:
