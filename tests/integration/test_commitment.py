@@ -295,6 +295,49 @@ def test_a_report_that_is_read_twice_changes_nothing_the_second_time(database, p
         assert session.query(Delivery).filter_by(kind="sr").one().commitment_failures == 1
 
 
+def ask_once_more(database: Database, asker: Committer) -> None:
+    """The time for a report is over, or a new copy is there: the PACS is asked again."""
+    with database.transaction() as session:
+        for delivery in session.query(Delivery).filter_by(kind="sr"):
+            delivery.commitment_due_at = now(session) - timedelta(seconds=1)
+    assert once(asker) == 1
+
+
+def test_a_failure_repeated_after_the_object_was_sent_again_refuses_no_new_copy(
+    database, pacs, tmp_path
+):
+    deliver(database)
+    asker = committer(database, tmp_path, pacs.port, CommitmentMethod.STORAGE_COMMITMENT)
+    once(asker)
+    (first,) = pacs.requests
+    gone = [(SR, "0x0112")]
+    reported(database, tmp_path, committed=[SEG], failed=gone)
+    with database.transaction() as session:
+        (due,) = deliveries.take_due(session, "pacs", 60)
+        deliveries.mark_delivered(session, due.id, to_commit=True)
+        session.flush()
+        deliveries.settle(session, due.screening_id)
+    reported(database, tmp_path, failed=gone, transaction=first)
+    assert stands(database)["sr"] == (DELIVERED, WAITING)
+
+    ask_once_more(database, asker)
+    reported(database, tmp_path, failed=gone, transaction=first)
+    assert stands(database)["sr"] == (DELIVERED, CommitmentState.REQUESTED)
+    reported(database, tmp_path, failed=gone, transaction=pacs.requests[-1])
+    assert stands(database)["sr"][0] is PENDING
+    with database.reading() as session:
+        assert session.query(Delivery).filter_by(kind="sr").one().commitment_failures == 2
+
+
+def test_a_failure_is_believed_of_objects_that_were_asked_for_alone(database, pacs, tmp_path):
+    deliver(database)
+    asker = committer(database, tmp_path, pacs.port, CommitmentMethod.STORAGE_COMMITMENT)
+    once(asker)
+    ask_once_more(database, asker)
+    reported(database, tmp_path, failed=[(SEG, "0x0112")], transaction=pacs.requests[-1])
+    assert stands(database)["seg"] == (DELIVERED, CommitmentState.REQUESTED)
+
+
 def test_what_was_superseded_is_not_asked_for(database, pacs, tmp_path):
     deliver(database)
     with database.transaction() as session:

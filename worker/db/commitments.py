@@ -123,6 +123,7 @@ def add_request(
     )
     for delivery in due:
         delivery.commitment = CommitmentState.REQUESTED
+        delivery.commitment_transaction_uid = transaction_uid
 
 
 def destination_of(session: Session, transaction_uid: str) -> str | None:
@@ -181,6 +182,7 @@ def send_again(
     sop_instance_uid: str,
     error: str,
     pause: Callable[[int], float],
+    transaction_uid: str | None = None,
 ) -> None:
     """Send an object again that its destination does not keep; refuse it after the last time.
 
@@ -194,9 +196,15 @@ def send_again(
         What it said, for a person.
     pause
         Gives the seconds until it is sent, from how often it was not kept.
+    transaction_uid
+        The request that was answered, None for a query. A report counts for the object's last
+        request alone: a PACS repeats one that it does not know to have arrived, when a new copy
+        may be there.
     """
     delivery = _open_delivery(session, destination, sop_instance_uid)
     if delivery is None:
+        return
+    if transaction_uid not in (None, delivery.commitment_transaction_uid):
         return
     screening = delivery.screening
     delivery.commitment_failures += 1

@@ -75,6 +75,8 @@ def mark_delivered(
     delivery.state = DeliveryState.DELIVERED
     delivery.delivered_at = now(session)
     delivery.last_error = note
+    # What was reported of an earlier copy says nothing of this one.
+    delivery.commitment_transaction_uid = None
     if to_commit:
         delivery.commitment = CommitmentState.WAITING
         delivery.commitment_due_at = delivery.delivered_at

@@ -234,7 +234,8 @@ class Delivery(Base):
     """The outbox: one encoded object on its way to one destination.
 
     `commitment` tells how far that destination's promise to keep it is. `commitment_due_at` is
-    when to ask for it next, or again.
+    when to ask for it next, or again; `commitment_transaction_uid` names the last request since it
+    was sent.
     """
 
     __tablename__ = "deliveries"
@@ -267,6 +268,7 @@ class Delivery(Base):
     commitment_failures: Mapped[int] = mapped_column(default=0)
     commitment_error: Mapped[str] = mapped_column(Text, default="")
     committed_at: Mapped[datetime | None]
+    commitment_transaction_uid: Mapped[str | None] = mapped_column(Uid)
 
     screening: Mapped[Screening] = relationship(back_populates="deliveries")
 

@@ -168,12 +168,18 @@ class Committer:
             with self._database.transaction() as session:
                 commitments.commit(session, destination, uid)
         for uid, words in report.failed:
-            self._send_again(destination, uid, words)
+            self._send_again(destination, uid, words, report.transaction_uid)
 
-    def _send_again(self, destination: str, sop_instance_uid: str, error: str) -> None:
+    def _send_again(
+        self,
+        destination: str,
+        sop_instance_uid: str,
+        error: str,
+        transaction_uid: str | None = None,
+    ) -> None:
         with self._database.transaction() as session:
             commitments.send_again(
-                session, destination, sop_instance_uid, error, self._policy.pause
+                session, destination, sop_instance_uid, error, self._policy.pause, transaction_uid
             )
 
     def _ask_again(self, asked: Sequence[_Asked], error: str) -> None:
