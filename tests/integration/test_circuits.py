@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from support.study_rows import screened_study
 
+from dicom_node.config import DimseDestination
+from dicom_node.peers.contract import outcome_of
 from worker.db import circuits, deliveries
 from worker.db.engine import now
 from worker.db.tables import Circuit, Delivery, Event
+from worker.delivery.outbox import Deliverer, RetryPolicy
 
 LEASE = 60
 # Where the rows and locks are those of other tests here.
@@ -32,6 +38,10 @@ def taken(session) -> list[tuple[str, str]]:
         (d.screening.study.study_instance_uid, d.kind)
         for d in deliveries.take_due(session, "pacs", LEASE)
     ]
+
+
+def closed(session) -> int:
+    return circuits.close(session, circuits.lock(session, "pacs"))
 
 
 @on_sqlite
@@ -92,7 +102,7 @@ def test_an_object_that_makes_it_hang_up_does_not_keep_the_others_back(database)
         (probe,) = deliveries.take_due(session, "pacs", LEASE)
         assert probe.screening.study.study_instance_uid == "1.9"
         deliveries.mark_delivered(session, probe.id)
-        assert circuits.close(session, "pacs") == 1
+        assert closed(session) == 1
         assert taken(session) == [("1.9", "sr")]
 
 
@@ -104,8 +114,8 @@ def test_an_answer_lets_everything_go(database):
         deliveries.postpone(session, first.id, "pacs", "away", 3600)
         for _ in range(2):
             circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
-        assert circuits.close(session, "pacs") == 2
-        assert circuits.close(session, "pacs") == 0
+        assert closed(session) == 2
+        assert closed(session) == 0
         deliveries.let_go(session, "pacs")
         assert sorted(taken(session) + taken(session)) == [
             ("1.2.3", "seg"),
@@ -127,3 +137,56 @@ def test_a_node_that_starts_probes_at_once_and_with_one_object(database):
     with database.transaction() as session:
         assert taken(session) == [("1.2.3", "seg")]
         assert session.get_one(Circuit, "pacs").failures == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_node_that_records_and_one_that_takes_do_not_wait_for_each_other(
+    database, tmp_path, monkeypatch
+):
+    """The first records that the destination is back while the second is about to probe it."""
+    with database.transaction() as session:
+        probe, _ = screened_study(session).deliveries
+        probe.path, probe.sha256 = "seg.dcm", hashlib.sha256(b"seg").hexdigest()
+        (tmp_path / probe.path).write_bytes(b"seg")
+        screened_study(session, "1.9")
+        for _ in range(2):
+            circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+        session.get_one(Circuit, "pacs").probe_at = now(session)
+    takes, closed = threading.Event(), threading.Event()
+    passage, close = circuits.passage, circuits.close
+
+    def take() -> int:
+        with database.transaction() as session:
+            return len(deliveries.take_due(session, "pacs", LEASE))
+
+    def slow_passage(*args: object) -> circuits.Passage:
+        takes.set()
+        closed.wait(1)
+        return passage(*args)
+
+    def told_close(*args: object) -> int:
+        failures = close(*args)
+        closed.set()
+        return failures
+
+    taken: list[Future[int]] = []
+
+    class Pacs:
+        def store(self, objects):
+            with database.transaction() as session:
+                session.get_one(Circuit, "pacs").probe_at = now(session)
+            monkeypatch.setattr(circuits, "passage", slow_passage)
+            taken.append(pool.submit(take))
+            assert takes.wait(10)
+            return [outcome_of(each.sop_instance_uid, 0x0000) for each in objects]
+
+    monkeypatch.setattr("worker.delivery.outbox.open_peer", lambda _destination: Pacs())
+    monkeypatch.setattr(circuits, "close", told_close)
+    there = DimseDestination(
+        name="pacs", ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="NODE"
+    )
+    deliverer = Deliverer(database, tmp_path, [there], RetryPolicy(1, 1, 600))
+    with ThreadPoolExecutor(1) as pool:
+        ((_, round_),) = deliverer.rounds()
+        assert round_() == 1
+        assert taken[0].result(10) == 1

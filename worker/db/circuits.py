@@ -1,6 +1,8 @@
 """The circuit breaker of each destination: one that is away is asked by one object at a time.
 
-It lives in the database, so that it holds for every node and over a restart.
+It lives in the database, so that it holds for every node and over a restart. Whoever locks studies
+or deliveries as well locks the circuit first: one order of locks keeps two transactions from
+waiting for each other.
 """
 
 from __future__ import annotations
@@ -29,13 +31,22 @@ class Passage(StrEnum):
     NOTHING = "nothing"
 
 
-def passage(session: Session, destination: str, lease_seconds: float) -> Passage:
-    """Tell what may go to a destination now.
+def lock(session: Session, destination: str) -> Circuit | None:
+    """Lock a destination's circuit and return it as it is now, None where it answers."""
+    return session.scalar(
+        select(Circuit)
+        .where(Circuit.destination == destination)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def passage(session: Session, circuit: Circuit | None, lease_seconds: float) -> Passage:
+    """Tell what may go to the destination of a locked circuit now.
 
     A probe is given out once: the next one may go when this one failed, or after the lease if
     its sender died.
     """
-    circuit = _locked(session, destination)
     if circuit is None:
         return Passage.ALL
     moment = now(session)
@@ -60,7 +71,7 @@ def open_(session: Session, destination: str, pause: Callable[[int], float], err
         What happened, for a person.
     """
     moment = now(session)
-    circuit = _locked(session, destination)
+    circuit = lock(session, destination)
     if circuit is None:
         events.record(session, "destination_away", destination=destination, error=error)
         circuit = Circuit(destination=destination, failures=0, opened_at=moment)
@@ -70,15 +81,14 @@ def open_(session: Session, destination: str, pause: Callable[[int], float], err
     circuit.probe_at = moment + timedelta(seconds=pause(circuit.failures))
 
 
-def close(session: Session, destination: str) -> int:
-    """Note that a destination answers; return how often in a row it had not."""
-    circuit = _locked(session, destination)
+def close(session: Session, circuit: Circuit | None) -> int:
+    """Note that the destination of a locked circuit answers; return how often it had not."""
     if circuit is None:
         return 0
     events.record(
         session,
         "destination_back",
-        destination=destination,
+        destination=circuit.destination,
         failures=circuit.failures,
         away_since=circuit.opened_at.isoformat(timespec="seconds"),
     )
@@ -89,12 +99,3 @@ def close(session: Session, destination: str) -> int:
 def probe_now(session: Session) -> None:
     """Let the next probe of every destination that was away go at once; for a node's start."""
     session.execute(update(Circuit).values(probe_at=now(session)))
-
-
-def _locked(session: Session, destination: str) -> Circuit | None:
-    return session.scalar(
-        select(Circuit)
-        .where(Circuit.destination == destination)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )

@@ -31,6 +31,7 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
     counted before anything is sent. To a destination that is away one object goes as a probe.
     """
     moment = now(session)
+    circuit = circuits.lock(session, destination)
     first = session.scalar(
         select(Delivery)
         .join(Screening, Delivery.screening_id == Screening.id)
@@ -47,7 +48,7 @@ def take_due(session: Session, destination: str, lease_seconds: float) -> Sequen
     )
     if first is None:
         return ()
-    passage = circuits.passage(session, destination, lease_seconds)
+    passage = circuits.passage(session, circuit, lease_seconds)
     if passage is Passage.NOTHING:
         return ()
     due = session.scalars(
@@ -259,12 +260,12 @@ def is_unknown(destination: str) -> str:
 def take_over(session: Session) -> None:
     """Make due what a sender that is gone had taken; for the start of a node."""
     moment = now(session)
+    circuits.probe_now(session)
     session.execute(
         update(Delivery)
         .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at > moment)
         .values(next_attempt_at=moment)
     )
-    circuits.probe_now(session)
 
 
 def _log(session: Session, delivery: Delivery, event: str, **detail: str) -> None:

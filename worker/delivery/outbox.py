@@ -178,6 +178,7 @@ class Deliverer:
         to_commit = destination.commitment is not CommitmentMethod.NONE
         away = [o.detail for o in outcomes if o.verdict is StoreVerdict.UNAVAILABLE]
         with self._database.transaction() as session:
+            circuit = circuits.lock(session, destination.name)
             screenings.lock(session, screening_id)
             for entry, outcome in zip(due, outcomes, strict=True):
                 if outcome.stored:
@@ -199,7 +200,7 @@ class Deliverer:
             deliveries.settle_each(session, [entry.delivery_id for entry in due])
             # After one failure another object's turn has come anyhow, and the one that failed,
             # which may itself be what makes the destination hang up, keeps its pause.
-            if not away and circuits.close(session, destination.name) > 1:
+            if not away and circuits.close(session, circuit) > 1:
                 deliveries.let_go(session, destination.name)
         if away:
             self._open_circuit(destination, screening_id, due, away[0])
