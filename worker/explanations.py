@@ -90,7 +90,7 @@ PROGRESS: Mapping[Progress, Explanation] = {
         "Send the whole study again: the new images alone would give another result.",
     ),
     Progress.FILES_LOST: Explanation(
-        "its files were not there after a restore",
+        "its files were not there",
         "Send the study again, then `lungwatch studies requeue`.",
     ),
 }

@@ -9,9 +9,10 @@ from support.study_rows import screened_study
 
 from dicom_node.config import DimseDestination
 from worker import dispatch
-from worker.db import deliveries, studies
+from worker.db import deliveries, lost_files, studies
 from worker.db.tables import Delivery, Study
 from worker.delivery.outbox import Deliverer, RetryPolicy
+from worker.embedded.process import free_ports
 from worker.lifecycle import DeliveryState, StudyState
 
 
@@ -82,6 +83,58 @@ def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path):
     study = site.study()
     assert [len(screening.deliveries) for screening in study.screenings] == [0, 3]
     assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+
+
+@pytest.fixture
+def screened(tmp_path):
+    """An installation with a result that waits to be sent."""
+    (port,) = free_ports(1)
+    site = Installation(
+        tmp_path / "data",
+        destinations=f"dimse://PACS@127.0.0.1:{port}?commitment=none",
+        minimum_slices=3,
+        minimum_coverage_mm=1,
+    )
+    site.receive(write_small_ct(tmp_path / "ct"))
+    site.screen(QuickPredictor())
+    return site
+
+
+def result_file(site: Installation):
+    return next(site.settings.results_dir.rglob("*.dcm"))
+
+
+def test_a_result_whose_file_is_gone_is_made_again(screened):
+    before = sorted(d.sha256 for d in screened.study().screenings[0].deliveries)
+    result_file(screened).unlink()
+    screened.deliver()
+    study = screened.study()
+    assert (study.state, study.reason) == (StudyState.RECEIVING, "requeued")
+    assert study.detail == "its results were lost"
+    screened.assembler.run_once()
+    screened.screen(QuickPredictor())
+    study = screened.study()
+    assert study.state is StudyState.DELIVERING
+    assert sorted(d.sha256 for d in study.screenings[-1].deliveries) == before
+
+
+def test_a_result_whose_file_and_images_are_gone_is_a_persons_matter(screened):
+    with screened.database.transaction() as session:
+        study = session.query(Study).one()
+        lost_files.give_up_images(session, study.id, [study.instances[0].path])
+    result_file(screened).unlink()
+    screened.deliver()
+    study = screened.study()
+    assert (study.state, study.reason) == (StudyState.FAILED, "files_lost")
+
+
+def test_a_results_folder_that_is_away_is_waited_for(screened):
+    folder = screened.settings.results_dir
+    folder.rename(folder.with_name("away"))
+    screened.deliver()
+    study = screened.study()
+    assert study.state is StudyState.DELIVERING
+    assert "a result cannot be read" in study.detail
 
 
 def test_a_study_that_waits_for_nothing_is_completed_when_the_node_starts(database, tmp_path):

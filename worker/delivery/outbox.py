@@ -15,7 +15,7 @@ from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, Sp
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 from worker.audit import trail
-from worker.db import circuits, commitments, deliveries, screenings
+from worker.db import circuits, commitments, deliveries, lost_files, screenings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,6 +67,8 @@ class _Due:
 
         Raises
         ------
+        FileNotFoundError
+            If its file is gone.
         OSError
             If it cannot be read now.
         SpoolError
@@ -148,16 +150,33 @@ class Deliverer:
         return len(due)
 
     def _send(self, destination: Destination, screening_id: int, due: Sequence[_Due]) -> None:
-        peer = open_peer(destination)
         try:
-            outcomes = peer.store([entry.outgoing() for entry in due])
-            outcomes = _verified(destination, peer, due, outcomes)
+            objects = [entry.outgoing() for entry in due]
         except SpoolError as error:
             self._refuse(screening_id, due, str(error))
         except OSError as error:
+            # No other try finds a file that is gone, but it may find a folder that was not mounted.
+            if isinstance(error, FileNotFoundError) and self._results_dir.is_dir():
+                self._give_up(screening_id)
+                return
             # Our own disk: another try may find it well, and the destination is not to blame.
             detail = f"a result cannot be read: {error.strerror}"
             self._postpone(destination, screening_id, due, detail)
+        else:
+            self._store(destination, screening_id, due, objects)
+
+    def _store(
+        self,
+        destination: Destination,
+        screening_id: int,
+        due: Sequence[_Due],
+        objects: Sequence[OutgoingObject],
+    ) -> None:
+        try:
+            peer = open_peer(destination)
+            outcomes = _verified(destination, peer, due, peer.store(objects))
+        except SpoolError as error:
+            self._refuse(screening_id, due, str(error))
         except PeerError as error:
             self._open_circuit(destination, screening_id, due, str(error))
         except Exception as error:
@@ -220,6 +239,12 @@ class Deliverer:
         pause = self._policy.pause(max(entry.attempts for entry in due))
         with self._database.transaction() as session:
             deliveries.postpone(session, screening_id, destination.name, error, pause)
+
+    def _give_up(self, screening_id: int) -> None:
+        """Have a result made again whose files are gone; without its images the study fails."""
+        with self._database.transaction() as session:
+            again = lost_files.give_up_results(session, screening_id)
+        log.warning("results_lost", screening=screening_id, made_again=again)
 
     def _refuse(self, screening_id: int, due: Sequence[_Due], error: str) -> None:
         with self._database.transaction() as session:
