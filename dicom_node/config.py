@@ -194,7 +194,7 @@ class DicomWebDestination:
         Certificates that sign the server's, where they are not the system's. The server's
         certificate is always verified.
     connect_timeout, response_timeout
-        Seconds to wait for the connection, and for the answer to each request.
+        Seconds to wait for the connection, and for the whole answer to each request.
     commitment
         How it tells that it keeps an object; DICOMweb knows no storage commitment.
     """

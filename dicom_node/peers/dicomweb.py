@@ -23,6 +23,7 @@ from dicom_node.errors import (
     PeerUnavailableError,
 )
 from dicom_node.peers.contract import OutgoingObject, StoreOutcome, outcome_of
+from dicom_node.peers.http_deadline import limit_answers
 from dicom_node.peers.retry import RetryingPeer
 from dicom_node.status import StorageStatus, StoreVerdict
 
@@ -104,6 +105,7 @@ class DicomWebPeer(RetryingPeer):
         # The environment's proxy is not for a PACS, its .netrc would replace our token, and its
         # certificates would win over ours.
         session.trust_env = False
+        limit_answers(session)
         if there.token is not None:
             session.headers["Authorization"] = f"Bearer {there.token}"
         session.headers["Accept"] = "application/dicom+json"

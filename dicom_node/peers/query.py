@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
     from dicom_node.commitment import StoredReference
     from dicom_node.config import DimseDestination
+
+# All three keys are unique, so one answer is right. A PACS that heeds none of them may send those
+# of a whole study.
+MOST_ANSWERS = 10_000
+LONGEST_SECONDS = 300.0
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
@@ -66,10 +72,17 @@ def _is_found(destination: DimseDestination, link: Association, wanted: StoredRe
     identifier.SeriesInstanceUID = wanted.series_instance_uid
     identifier.SOPInstanceUID = wanted.sop_instance_uid
     found = False
+    deadline = time.monotonic() + LONGEST_SECONDS
     try:
-        for status, match in link.send_c_find(identifier, STUDY_ROOT_FIND):
+        answers = link.send_c_find(identifier, STUDY_ROOT_FIND)
+        for number, (status, match) in enumerate(answers, start=1):
             category = code_to_category(status.Status) if "Status" in status else None
             if category == STATUS_PENDING:
+                if number > MOST_ANSWERS or time.monotonic() > deadline:
+                    # Not released: the peer would go on with its answers.
+                    link.abort()
+                    what = f"did not come to an end of its C-FIND after {number} answers"
+                    raise PeerUnavailableError(describe(destination, what))
                 found |= (
                     match is not None and match.get("SOPInstanceUID") == wanted.sop_instance_uid
                 )
