@@ -34,6 +34,8 @@ class AuditAction(StrEnum):
     DATABASE_BACKED_UP = "database_backed_up"
     DATABASE_RESTORED = "database_restored"
     DATABASE_RECONCILED = "database_reconciled"
+    AUDIT_LISTED = "audit_listed"
+    AUDIT_VERIFIED = "audit_verified"
     AUDIT_EXPORTED = "audit_exported"
 
 

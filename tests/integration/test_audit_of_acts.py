@@ -170,7 +170,7 @@ def test_tampering_is_found_and_an_end_cut_off_by_what_was_noted(site):
     with site.database.transaction() as session:
         for trigger in ("update", "delete"):
             session.execute(text(f"DROP TRIGGER audit_events_no_{trigger}"))
-        session.execute(text("DELETE FROM audit_events WHERE number = :n"), {"n": int(number)})
+        session.execute(text("DELETE FROM audit_events WHERE number >= :n"), {"n": int(number)})
     cut = _command(site, "audit", "verify", "--expect", head)
     assert (cut.code, f"line {number}" in cut.stdout) == (1, True)
 

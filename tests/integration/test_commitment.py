@@ -16,7 +16,8 @@ from support.study_rows import screened_study
 from dicom_node.commitment import CommitmentReport
 from dicom_node.config import CommitmentMethod, DimseDestination
 from dicom_node.receiving.commitment_reports import CommitmentReports
-from worker.db import commitments, deliveries, events, studies
+from worker.audit_entry import AuditAction, AuditOutcome
+from worker.db import audit, commitments, deliveries, events, studies
 from worker.db.engine import now
 from worker.db.tables import CommitmentRequest, Delivery
 from worker.delivery.commitment import Committer
@@ -164,6 +165,10 @@ def test_what_is_never_found_is_sent_again_and_at_last_a_persons_matter(database
             assert sr.commitment_failures == failures
     assert stands(database)["sr"][0] is DeliveryState.REFUSED
     assert study_state(database) == (StudyState.FAILED, "delivery_refused")
+    with database.reading() as session:
+        (line,) = audit.in_order(session)
+    assert (line.action, line.outcome) == (AuditAction.RESULT_SENT, AuditOutcome.SERIOUS_FAILURE)
+    assert (line.study_instance_uid, line.detail["error"]) == ("1.2.3", "not_kept_by_destination")
 
 
 def deliver_and_be_refused(database: Database) -> None:

@@ -18,7 +18,7 @@ from model.evaluation.subject import subject_of_version
 from model.pooling import Calibration
 from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry, read_entry
 from worker import bootstrap
-from worker.audit_entry import AuditAction
+from worker.audit_entry import AuditAction, AuditOutcome
 from worker.cli.exit_codes import ExitCode, exit_code_of
 from worker.cli.models import models_app
 from worker.db import audit, model_versions, schema
@@ -155,6 +155,17 @@ def test_a_better_version_is_promoted_a_worse_one_is_not_and_both_go_back(site):
     assert not e.value.comparison.passed
     assert any("auc" in reason for reason in e.value.comparison.reasons)
     assert len(site.history()) == 1
+    with site.database.reading() as session:
+        refused, *_ = audit.lines(session, limit=1)
+    assert (refused.action, refused.outcome) == (
+        AuditAction.MODEL_PROMOTED,
+        AuditOutcome.MINOR_FAILURE,
+    )
+    assert refused.detail == {
+        "override": False,
+        "model": "tiny-3.0.0",
+        "error": "PromotionRefusedError",
+    }
 
     site.promote("tiny-3.0.0", override="the other one is slow")
     with site.database.reading() as session:

@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
 from support.command import lungwatch
 from support.delivered_site import clean, delivered_site, files_of
+from support.installation import Installation
 from support.quick_screening import QuickPredictor
 from support.study_rows import receiving_study, screened_study
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy.orm import Session
-    from support.installation import Installation
 
     from worker.db.tables import Screening
 

@@ -20,7 +20,8 @@ from model.data.fingerprints import read_fingerprints, training_fingerprints
 from model.data.manifest import LabelOrigin, read_manifest, write_manifest
 from model.registry import TRAINING_DATA_FILE
 from worker import bootstrap, learning
-from worker.db import screenings
+from worker.audit_entry import AuditOutcome
+from worker.db import audit, screenings
 from worker.db.tables import Study
 from worker.errors import PromotionError, ReviewError, SettingsError
 from worker.judgement import RejectReason
@@ -172,6 +173,11 @@ def test_a_study_whose_images_are_gone_is_left_out_and_the_others_teach(tmp_path
     assert done.code == 0, done.stderr
     assert done.json["studies"] == 1
     assert done.json["left_out"] == [{"study": 1, "why": "its images are no longer in the spool"}]
+    with site.database.reading() as session:
+        tried, failed = list(audit.in_order(session))[-2:]
+    assert (tried.outcome, failed.outcome) == (AuditOutcome.SUCCESS, AuditOutcome.MINOR_FAILURE)
+    assert len(tried.detail["study_instance_uids"]) == 2
+    assert len(failed.detail["study_instance_uids"]) == 1
     site.database.close()
 
 

@@ -125,6 +125,25 @@ def test_starts_and_alerts_carry_their_types():
     assert details["reason"] == "calling_ae_not_allowed"
 
 
+@pytest.mark.parametrize("action", AuditAction)
+@pytest.mark.parametrize(
+    ("outcome", "indicator"),
+    [
+        (AuditOutcome.MINOR_FAILURE, "4"),
+        (AuditOutcome.SERIOUS_FAILURE, "8"),
+        (AuditOutcome.MAJOR_FAILURE, "12"),
+    ],
+)
+def test_a_failure_says_how_bad_it_is_and_of_what_kind(action, outcome, indicator):
+    # An act may fail before its study is known.
+    detail = {**_OF_STUDIES.get(action, {}), "error": "NotFoundError"}
+    message = _message(action, outcome=outcome, detail=detail, study_instance_uid=None)
+    event = message.find("EventIdentification")
+    assert event.get("EventOutcomeIndicator") == indicator
+    described = event.findtext("EventOutcomeDescription")
+    assert described == f"{action.value}: NotFoundError"
+
+
 def test_an_export_names_every_study():
     message = _message(
         AuditAction.REVIEWED_EXPORTED, detail={"study_instance_uids": ["1.2.3", "1.2.4"]}

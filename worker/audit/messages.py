@@ -80,6 +80,8 @@ _KINDS = {
     AuditAction.DATABASE_BACKED_UP: _Kind(_ALERT, "E", _RESTRICTED_FUNCTION),
     AuditAction.DATABASE_RESTORED: _Kind(_ALERT, "E", _RESTRICTED_FUNCTION),
     AuditAction.DATABASE_RECONCILED: _Kind(_ALERT, "E", _RESTRICTED_FUNCTION),
+    AuditAction.AUDIT_LISTED: _Kind(_LOG_USED, "R"),
+    AuditAction.AUDIT_VERIFIED: _Kind(_LOG_USED, "R"),
     AuditAction.AUDIT_EXPORTED: _Kind(_LOG_USED, "R"),
 }
 
@@ -133,6 +135,10 @@ def dicom_message(line: AuditEvent, source: AuditSource) -> str:
     _code(event, "EventID", kind.event)
     if kind.type is not None:
         _code(event, "EventTypeCode", kind.type)
+    if line.outcome is not AuditOutcome.SUCCESS:
+        # An act that failed may have no object yet that could carry its detail.
+        why = str(line.detail.get("error") or line.detail.get("reason") or line.outcome.value)
+        SubElement(event, "EventOutcomeDescription").text = _text(f"{line.action.value}: {why}")
     _participants(message, line, kind, source)
     reporter = SubElement(
         message,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,9 +16,10 @@ from dicom_node.receiving.refusals import EdgeReason
 from worker.audit_entry import Actor, ActorKind, AuditAction, AuditEntry, AuditOutcome
 from worker.db import audit
 from worker.db.tables import AuditEvent, Instance
+from worker.lifecycle import ScreeningState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from dicom_node.receiving.admissions import AdmissionNote
     from dicom_node.receiving.refusals import RefusalNote
     from worker.db.engine import Database
-    from worker.db.tables import Screening, Study
+    from worker.db.tables import Delivery, Screening, Study
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +44,22 @@ _NO_BUSINESS_HERE = frozenset(
 )
 
 
+class NotSent(StrEnum):
+    """Why a result is not sent, and will not be before a person sees to it."""
+
+    REFUSED = "refused_by_destination"
+    NOT_KEPT = "not_kept_by_destination"
+    NO_DESTINATION = "destination_not_set"
+    DAMAGED = "result_damaged"
+
+
 def acted(
     session: Session,
     action: AuditAction,
     study: Study | None = None,
     *,
     actor: Actor | None = None,
+    outcome: AuditOutcome = AuditOutcome.SUCCESS,
     **detail: object,
 ) -> None:
     """Record what the person at this shell did, or another actor.
@@ -62,6 +74,8 @@ def acted(
         To which study, where it was one.
     actor
         Who did it; None for the person at this shell.
+    outcome
+        How it ended.
     **detail
         Further facts of JSON types; never patient data.
     """
@@ -70,9 +84,7 @@ def acted(
         actor, account = person()
         facts = {"account": account} if account != actor.name else {}
     uid = study.study_instance_uid if study else None
-    audit.record(
-        session, AuditEntry(action, actor, study_instance_uid=uid, detail={**facts, **detail})
-    )
+    audit.record(session, AuditEntry(action, actor, outcome, uid, {**facts, **detail}))
 
 
 def person() -> tuple[Actor, str]:
@@ -196,6 +208,35 @@ def study_screened(session: Session, screening: Screening, worker: str) -> None:
     )
 
 
+def screening_failed(session: Session, screening: Screening, actor: Actor, error: str) -> None:
+    """Record that a study is not screened, if that was the last attempt.
+
+    Parameters
+    ----------
+    session
+        The transaction that records the end of the attempt.
+    screening
+        The screening, after that.
+    actor
+        Who recorded it.
+    error
+        What kind of error ended it; never its words.
+    """
+    if screening.state is not ScreeningState.FAILED:
+        return
+    _about(
+        session,
+        AuditAction.STUDY_SCREENED,
+        actor,
+        screening.study.study_instance_uid,
+        AuditOutcome.SERIOUS_FAILURE,
+        series_instance_uid=screening.series_instance_uid,
+        revision=screening.revision,
+        attempt=screening.attempts,
+        error=error,
+    )
+
+
 def result_sent(
     session: Session, study_instance_uid: str, destination: str, sop_class_uids: Sequence[str]
 ) -> None:
@@ -206,8 +247,41 @@ def result_sent(
         process("node"),
         study_instance_uid,
         destination=destination,
-        sop_classes={uid: sop_class_uids.count(uid) for uid in sorted(set(sop_class_uids))},
+        sop_classes=_counted(sop_class_uids),
     )
+
+
+def results_refused(session: Session, deliveries: Iterable[Delivery], because: NotSent) -> None:
+    """Record that results will not be sent, one line for each study and destination.
+
+    Parameters
+    ----------
+    session
+        The transaction that records it of the deliveries.
+    deliveries
+        What is not sent.
+    because
+        Why.
+    """
+    refused: dict[tuple[str, str], list[str]] = {}
+    for delivery in deliveries:
+        whereto = delivery.screening.study.study_instance_uid, delivery.destination
+        refused.setdefault(whereto, []).append(delivery.sop_class_uid)
+    for (study_instance_uid, destination), sop_class_uids in sorted(refused.items()):
+        _about(
+            session,
+            AuditAction.RESULT_SENT,
+            process("node"),
+            study_instance_uid,
+            AuditOutcome.SERIOUS_FAILURE,
+            destination=destination,
+            sop_classes=_counted(sop_class_uids),
+            error=because.value,
+        )
+
+
+def _counted(sop_class_uids: Sequence[str]) -> dict[str, int]:
+    return {uid: sop_class_uids.count(uid) for uid in sorted(set(sop_class_uids))}
 
 
 def _about(
@@ -215,8 +289,7 @@ def _about(
     action: AuditAction,
     actor: Actor,
     study_instance_uid: str,
+    outcome: AuditOutcome = AuditOutcome.SUCCESS,
     **detail: Any,  # noqa: ANN401 - JSON
 ) -> None:
-    audit.record(
-        session, AuditEntry(action, actor, study_instance_uid=study_instance_uid, detail=detail)
-    )
+    audit.record(session, AuditEntry(action, actor, outcome, study_instance_uid, detail))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.audit.messages import AuditSource
+    from worker.audit_entry import AuditAction
     from worker.db.tables import AuditEvent
     from worker.settings import Settings
 
@@ -47,15 +48,18 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 100,
     json: JsonOption = False,
 ) -> None:
-    """List the audit trail, the latest line first."""
+    """List the audit trail, the latest line first; that it was listed is one as well."""
+    from worker.audit.attempts import attempt
+    from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.db import audit
 
-    with (
-        closing(open_database(start_command())) as database,
-        database.reading() as session,
-    ):
-        rows = [_document(line) for line in audit.lines(session, _utc(since), limit)]
+    action = AuditAction.AUDIT_LISTED
+    with closing(open_database(start_command())) as database, attempt(database, action):
+        with database.transaction() as session:
+            _used(session, action)
+        with database.reading() as session:
+            rows = [_document(line) for line in audit.lines(session, _utc(since), limit)]
     if json:
         output.print_json(rows)
         return
@@ -90,29 +94,25 @@ def verify(
 ) -> None:
     """Check that nobody changed, removed or added a line; tell number and digest of the last one.
 
-    Exit code 1 where somebody did.
+    Exit code 1 where somebody did. That it was checked, and whether it was intact, is a line as
+    well: the one after those that were.
     """
+    from worker.audit.attempts import attempt
+    from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.db import audit
 
-    expected = _parse_head(expect)
-    with (
-        closing(open_database(start_command())) as database,
-        database.reading() as session,
-    ):
-        broken = audit.find_break(audit.in_order(session))
-        if broken is None and expected is not None:
-            broken = _differs(session, *expected)
-        number, digest = audit.head(session)
-    if json:
-        problem = broken[1] if broken else None
-        document = {"intact": not broken, "problem": problem, "lines": number, "digest": digest}
-        output.print_json(document)
-    elif broken:
-        typer.echo(f"The audit trail was tampered with: {broken[1]}.")
-    else:
-        typer.echo(f"The audit trail is intact: {number} lines.")
-        typer.echo(f"Note elsewhere, for --expect: {number}:{digest}")
+    expected, action = _parse_head(expect), AuditAction.AUDIT_VERIFIED
+    with closing(open_database(start_command())) as database, attempt(database, action):
+        with database.reading() as session:
+            broken = audit.find_break(audit.in_order(session))
+            if broken is None and expected is not None:
+                broken = _differs(session, *expected)
+            head = audit.head(session)
+        # Before anything is written: it has to be told of a trail that takes no line, too.
+        _tell(broken, head, json=json)
+        with database.transaction() as session:
+            _used(session, action, intact=not broken)
     if broken:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -136,19 +136,47 @@ def export(
 
     That it was exported, and by whom, is in the trail as well.
     """
-    from worker.audit.trail import acted
+    from worker.audit.attempts import attempt
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.db import audit
 
-    settings = start_command()
-    with closing(open_database(settings)) as database:
+    settings, action = start_command(), AuditAction.AUDIT_EXPORTED
+    with closing(open_database(settings)) as database, attempt(database, action):
         with database.transaction() as session:
-            acted(session, AuditAction.AUDIT_EXPORTED, format=form.value, patient=patient)
+            _used(session, action, format=form.value, patient=patient)
         with database.reading() as session:
             write = _writer(settings, session, form, patient=patient)
             for line in audit.in_order(session, _utc(since)):
                 typer.echo(write(line))
+
+
+def _tell(broken: tuple[int, str] | None, head: tuple[int, str], *, json: bool) -> None:
+    number, digest = head
+    if json:
+        problem = broken[1] if broken else None
+        document = {"intact": not broken, "problem": problem, "lines": number, "digest": digest}
+        output.print_json(document)
+    elif broken:
+        typer.echo(f"The audit trail was tampered with: {broken[1]}.")
+    else:
+        typer.echo(f"The audit trail is intact: {number} lines.")
+        typer.echo(f"Note elsewhere, for --expect: {number}:{digest}")
+
+
+def _used(session: Session, action: AuditAction, **detail: Any) -> None:  # noqa: ANN401 - JSON
+    """Record a use of the trail (PS3.15 section A.5.3.2), if there is anything in it.
+
+    A database has to stay empty that a backup is to be restored into.
+    """
+    from worker.audit.trail import acted
+    from worker.audit_entry import AuditOutcome
+    from worker.db import audit
+
+    intact = detail.get("intact", True)
+    if audit.head(session)[0] or not intact:
+        outcome = AuditOutcome.SUCCESS if intact else AuditOutcome.SERIOUS_FAILURE
+        acted(session, action, outcome=outcome, **detail)
 
 
 def _writer(

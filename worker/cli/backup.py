@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
@@ -28,18 +29,18 @@ def backup(
     It restores into SQLite and PostgreSQL alike. It holds patients' names: keep it as you keep
     the PACS's. Images, results and reviews lie in the data folder and are not in it.
     """
+    from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.db import dump
 
-    database = open_database(start_command())
-    try:
-        manifest = dump.backup(database.engine, file)
+    action = AuditAction.DATABASE_BACKED_UP
+    with closing(open_database(start_command())) as database, attempt(database, action):
+        # The line comes first: there is no copy of the patients' names without one.
         with database.transaction() as session:
-            acted(session, AuditAction.DATABASE_BACKED_UP, rows=manifest.rows)
-    finally:
-        database.close()
+            acted(session, action)
+        manifest = dump.backup(database.engine, file)
     if json:
         output.print_json(asdict(manifest))
     else:
@@ -56,6 +57,7 @@ def restore(
     Stop node and workers before. What was received after the backup goes back into the inbox and
     is screened; a study whose files are lost says so.
     """
+    from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
     from worker.bootstrap import close_data_folder
@@ -65,19 +67,15 @@ def restore(
     settings = start_command()
     if settings.data_dir.is_dir():
         close_data_folder(settings.data_dir)
-    database = Database(settings.resolved_database_url)
-    try:
-        manifest = dump.restore(database.engine, file)
-        with database.transaction() as session:
-            acted(
-                session,
-                AuditAction.DATABASE_RESTORED,
-                rows=manifest.rows,
-                made_at=manifest.made_at,
-            )
-        done = _reconcile(settings, database)
-    finally:
-        database.close()
+    action = AuditAction.DATABASE_RESTORED
+    with closing(Database(settings.resolved_database_url)) as database:
+        # An empty database stays empty where it fails: else the next try would be refused.
+        with attempt(database, action, begins_trail=False):
+            manifest = dump.restore(database.engine, file)
+            with database.transaction() as session:
+                acted(session, action, rows=manifest.rows, made_at=manifest.made_at)
+        with attempt(database, AuditAction.DATABASE_RECONCILED):
+            done = _reconcile(settings, database)
     if json:
         output.print_json({**asdict(manifest), "reconciled": asdict(done)})
         return
@@ -90,23 +88,21 @@ def reconcile(*, json: JsonOption = False) -> None:
 
     Stop node and workers before. Harmless where they agree.
     """
+    from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.dispatch import retention
 
-    settings = start_command()
-    database = open_database(settings)
-    try:
+    settings, action = start_command(), AuditAction.DATABASE_RECONCILED
+    with closing(open_database(settings)) as database, attempt(database, action):
         # It has many transactions: the line comes first, so that none of them is without one.
         with database.transaction() as session:
-            acted(session, AuditAction.DATABASE_RECONCILED)
+            acted(session, action)
         # Else what was given up would come back. Not after `restore`: a study that an old backup
         # gave up may have come again since, and its images are nowhere else.
         retention(settings, database).finish()
         done = _reconcile(settings, database)
-    finally:
-        database.close()
     if json:
         output.print_json(asdict(done))
     else:

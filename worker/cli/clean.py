@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated
 
@@ -26,16 +27,19 @@ def clean(
     What was not delivered, or not yet committed by its destinations, stays. The record of every
     study stays too. The times are the settings of retention.
     """
+    from worker.audit.attempts import attempt
+    from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.dispatch import retention
 
     settings = start_command()
-    database = open_database(settings)
-    try:
+    with closing(open_database(settings)) as database:
         keeper = retention(settings, database)
-        studies = keeper.preview() if dry_run else keeper.clean()
-    finally:
-        database.close()
+        if dry_run:
+            studies = keeper.preview()
+        else:
+            with attempt(database, AuditAction.STUDIES_CLEANED):
+                studies = keeper.clean()
     if json:
         output.print_json([asdict(each) for each in studies])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path  # noqa: TC003 - typer reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,8 @@ from worker.cli.start import start_command
 from worker.quiet_tensorflow import import_tensorflow_quietly
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from worker.db.engine import Database
     from worker.retraining.request import RetrainingRequest
     from worker.settings import Settings
@@ -119,8 +121,7 @@ def _run(settings: Settings, request: RetrainingRequest, *, resume: bool, json: 
     from worker.cli.comparison_page import print_comparison
     from worker.retraining.run import Retraining
 
-    with closing(bootstrap.open_database(settings)) as database:
-        _audit(database, queued=False)
+    with closing(bootstrap.open_database(settings)) as database, _audited(database, queued=False):
         site = learning.site(settings, database)
         configure_devices()
         with output.progress_bar("collecting the reviewed studies") as report:
@@ -145,21 +146,26 @@ def _enqueue(settings: Settings, request: RetrainingRequest, *, json: bool) -> N
     from worker.training.queue import enqueue
 
     learning.model_dir(settings)
-    with closing(bootstrap.open_database(settings)) as database:
+    with closing(bootstrap.open_database(settings)) as database, _audited(database, queued=True):
         document = enqueue(settings, database, request)
-        _audit(database, queued=True)
     if json:
         output.print_json(document)
     else:
         typer.echo(f"Training {document['id']} waits for `lungwatch trainer`.")
 
 
-def _audit(database: Database, *, queued: bool) -> None:
+@contextmanager
+def _audited(database: Database, *, queued: bool) -> Iterator[None]:
+    """Begin with the line of the audit trail; it gets another one if what follows fails."""
+    from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
 
-    with database.transaction() as session:
-        acted(session, AuditAction.RETRAINING_STARTED, queued=queued)
+    action = AuditAction.RETRAINING_STARTED
+    with attempt(database, action, queued=queued):
+        with database.transaction() as session:
+            acted(session, action, queued=queued)
+        yield
 
 
 def trainings(*, json: JsonOption = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +17,11 @@ from worker.errors import SettingsError
 from worker.lifecycle import StudyState
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy.orm import Session
 
+    from worker.audit.attempts import Attempt
     from worker.db.engine import Database
     from worker.db.tables import Study
 
@@ -82,12 +86,15 @@ def show(study: KeyArgument, *, patient: PatientOption = False, json: JsonOption
     from worker.cli.study_page import print_study
     from worker.db.studies import find
 
-    database = open_database(start_command())
-    with database.reading() as session:
-        row = find(session, study)
-        document = _document(session, row, patient=patient)
-    if patient:
-        _patients_shown(database, row)
+    with (
+        closing(open_database(start_command())) as database,
+        _attempt_to_see(database, study) if patient else nullcontext(),
+    ):
+        with database.reading() as session:
+            row = find(session, study)
+            document = _document(session, row, patient=patient)
+        if patient:
+            _patients_shown(database, row)
     if json:
         output.print_json(document)
     else:
@@ -127,6 +134,7 @@ def requeue(
     json: JsonOption = False,
 ) -> None:
     """Take a study up again that failed, was refused, or is to be delivered again."""
+    from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
@@ -135,12 +143,17 @@ def requeue(
 
     settings = start_command()
     destinations = [destination.name for destination in parse_destinations(settings)]
-    with open_database(settings).transaction() as session:
+    action = AuditAction.STUDY_REQUEUED
+    with (
+        closing(open_database(settings)) as database,
+        attempt(database, action, study, rescreen=rescreen),
+        database.transaction() as session,
+    ):
         row = studies.find(session, study)
         if not (destinations or rescreen):
             _check_none_is_missing(row)
         studies.requeue(session, row, destinations, rescreen=rescreen)
-        acted(session, AuditAction.STUDY_REQUEUED, row, rescreen=rescreen)
+        acted(session, action, row, rescreen=rescreen)
         line = {**_line(row), "destinations": destinations}
     if json:
         output.print_json(line)
@@ -154,6 +167,13 @@ def requeue(
 studies_app.command()(review)
 studies_app.command()(clean)
 studies_app.command("export-reviewed")(export_reviewed)
+
+
+def _attempt_to_see(database: Database, study: str) -> AbstractContextManager[Attempt]:
+    from worker.audit.attempts import attempt
+    from worker.audit_entry import AuditAction
+
+    return attempt(database, AuditAction.PATIENT_SHOWN, study)
 
 
 def _patients_shown(database: Database, study: Study | None = None) -> None:

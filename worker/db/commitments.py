@@ -183,7 +183,7 @@ def send_again(
     error: str,
     pause: Callable[[int], float],
     transaction_uid: str | None = None,
-) -> None:
+) -> Delivery | None:
     """Send an object again that its destination does not keep; refuse it after the last time.
 
     Parameters
@@ -200,12 +200,17 @@ def send_again(
         The request that was answered, None for a query. A report counts for the object's last
         request alone: a PACS repeats one that it does not know to have arrived, when a new copy
         may be there.
+
+    Returns
+    -------
+    Delivery or None
+        What was refused, None where it is sent again or nothing is to be done.
     """
     delivery = _open_delivery(session, destination, sop_instance_uid)
     if delivery is None:
-        return
+        return None
     if transaction_uid not in (None, delivery.commitment_transaction_uid):
-        return
+        return None
     screening = delivery.screening
     delivery.commitment_failures += 1
     delivery.commitment_error = error
@@ -217,7 +222,7 @@ def send_again(
         deliveries.mark_refused(session, delivery.id, f"sent {times} times and not kept: {error}")
         session.flush()
         deliveries.settle(session, screening.id)
-        return
+        return delivery
     delivery.state = DeliveryState.PENDING
     delivery.next_attempt_at = now(session) + timedelta(seconds=pause(delivery.commitment_failures))
     delivery.last_error = f"not kept: {error}"
@@ -231,6 +236,7 @@ def send_again(
         sop_instance_uid=sop_instance_uid,
         error=error,
     )
+    return None
 
 
 def _take_up_delivery(session: Session, screening: Screening, detail: str) -> None:

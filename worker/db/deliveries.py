@@ -84,12 +84,13 @@ def mark_delivered(
     _log(session, delivery, "object_delivered", note=note)
 
 
-def mark_refused(session: Session, delivery_id: int, error: str) -> None:
+def mark_refused(session: Session, delivery_id: int, error: str) -> Delivery:
     """Record that the destination said no to the object: a person must look."""
     delivery = session.get_one(Delivery, delivery_id)
     delivery.state = DeliveryState.REFUSED
     delivery.last_error = error
     _log(session, delivery, "object_refused", error=error)
+    return delivery
 
 
 def postpone(
@@ -233,8 +234,9 @@ def _make_due(delivery: Delivery, moment: datetime) -> None:
     delivery.commitment_error = ""
 
 
-def end_unknown(session: Session, destinations: Sequence[str]) -> None:
+def end_unknown(session: Session, destinations: Sequence[str]) -> list[Delivery]:
     """Refuse what waits for a destination that is set no longer, so that a person sees it."""
+    refused = []
     unknown = (
         Delivery.state == DeliveryState.PENDING,
         Delivery.destination.not_in(destinations),
@@ -244,9 +246,10 @@ def end_unknown(session: Session, destinations: Sequence[str]) -> None:
         screenings.lock(session, screening_id)
         of_screening = select(Delivery).where(*unknown, Delivery.screening_id == screening_id)
         for delivery in session.scalars(of_screening).all():
-            mark_refused(session, delivery.id, is_unknown(delivery.destination))
+            refused.append(mark_refused(session, delivery.id, is_unknown(delivery.destination)))
         session.flush()
         settle(session, screening_id)
+    return refused
 
 
 def is_unknown(destination: str) -> str:

@@ -16,6 +16,8 @@ from pydicom.uid import generate_uid
 from dicom_node.config import CommitmentMethod, DimseDestination
 from dicom_node.errors import PeerError
 from dicom_node.peers import open_peer
+from worker.audit import trail
+from worker.audit.trail import NotSent
 from worker.db import commitments
 from worker.db.engine import now
 from worker.delivery.outbox import reference_to
@@ -178,9 +180,11 @@ class Committer:
         transaction_uid: str | None = None,
     ) -> None:
         with self._database.transaction() as session:
-            commitments.send_again(
+            refused = commitments.send_again(
                 session, destination, sop_instance_uid, error, self._policy.pause, transaction_uid
             )
+            if refused is not None:
+                trail.results_refused(session, [refused], NotSent.NOT_KEPT)
 
     def _ask_again(self, asked: Sequence[_Asked], error: str) -> None:
         pause = self._policy.pause(min(each.attempts for each in asked))

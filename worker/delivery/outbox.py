@@ -15,6 +15,7 @@ from dicom_node.errors import PeerError, PeerNotReadyError, PeerRefusedError, Sp
 from dicom_node.peers import OutgoingObject, open_peer
 from dicom_node.status import StoreVerdict
 from worker.audit import trail
+from worker.audit.trail import NotSent
 from worker.db import circuits, commitments, deliveries, lost_files, screenings
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class Deliverer:
         with self._database.transaction() as session:
             deliveries.take_over(session)
         with self._database.transaction() as session:
-            deliveries.end_unknown(session, known)
+            unknown = deliveries.end_unknown(session, known)
+            trail.results_refused(session, unknown, NotSent.NO_DESTINATION)
         with self._database.transaction() as session:
             commitments.end_unknown(session, known)
         with self._database.transaction() as session:
@@ -199,13 +201,17 @@ class Deliverer:
         with self._database.transaction() as session:
             circuit = circuits.lock(session, destination.name)
             screenings.lock(session, screening_id)
+            refused = []
             for entry, outcome in zip(due, outcomes, strict=True):
                 if outcome.stored:
                     deliveries.mark_delivered(
                         session, entry.delivery_id, outcome.detail, to_commit=to_commit
                     )
                 elif outcome.verdict is StoreVerdict.REFUSED:
-                    deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
+                    refused.append(
+                        deliveries.mark_refused(session, entry.delivery_id, outcome.detail)
+                    )
+            trail.results_refused(session, refused, NotSent.REFUSED)
             sent = [e for e, o in zip(due, outcomes, strict=True) if o.stored]
             if sent:
                 trail.result_sent(
@@ -249,8 +255,8 @@ class Deliverer:
     def _refuse(self, screening_id: int, due: Sequence[_Due], error: str) -> None:
         with self._database.transaction() as session:
             screenings.lock(session, screening_id)
-            for entry in due:
-                deliveries.mark_refused(session, entry.delivery_id, error)
+            refused = [deliveries.mark_refused(session, e.delivery_id, error) for e in due]
+            trail.results_refused(session, refused, NotSent.DAMAGED)
             deliveries.settle_each(session, [entry.delivery_id for entry in due])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dicom_node.objects.corrected_segmentation import read_corrected_segmentation
 from dicom_node.reading.reader import read_ct_series
 from model.files import write_bytes
+from worker.audit.attempts import attempt
 from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
 from worker.db import reviews, studies
@@ -28,12 +29,14 @@ from worker.judgement import (
 from worker.screening.result import review_document
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from dicom_node.reading.ct_series import CtSeries
+    from worker.audit.attempts import Attempt
     from worker.db.engine import Database
 
 _SEGMENTATION = "seg"
@@ -103,10 +106,13 @@ class ReviewDesk:
         ReviewError
             If it has no result in force, or the result's segmentation is not what it was.
         """
-        subject = self._subject(key)
-        label = accepted(positive=subject.positive, has_lesions=subject.segmentation is not None)
-        data = self._own_segmentation(subject)
-        return self._record(subject, reviewer, ReviewDecision.ACCEPTED, label, data=data)
+        decision = ReviewDecision.ACCEPTED
+        with self._attempt(key, decision):
+            subject = self._subject(key)
+            has_lesions = subject.segmentation is not None
+            label = accepted(positive=subject.positive, has_lesions=has_lesions)
+            data = self._own_segmentation(subject)
+            return self._record(subject, reviewer, decision, label, data=data)
 
     def reject(self, key: str, reason: RejectReason, reviewer: Reviewer) -> dict[str, Any]:
         """Record that a result is wrong; the reason says what may be learned from the study.
@@ -116,9 +122,11 @@ class ReviewDesk:
         NotFoundError, ReviewError
             As `accept`; also if the reason contradicts the result.
         """
-        subject = self._subject(key)
-        label = rejected(reason, positive=subject.positive)
-        return self._record(subject, reviewer, ReviewDecision.REJECTED, label, reason=reason)
+        decision = ReviewDecision.REJECTED
+        with self._attempt(key, decision):
+            subject = self._subject(key)
+            label = rejected(reason, positive=subject.positive)
+            return self._record(subject, reviewer, decision, label, reason=reason)
 
     def correct(
         self, key: str, path: Path, reviewer: Reviewer, *, covid: bool | None = None
@@ -143,6 +151,12 @@ class ReviewDesk:
         SegmentationError
             If the segmentation cannot be used.
         """
+        with self._attempt(key, ReviewDecision.CORRECTED):
+            return self._correct(key, path, reviewer, covid=covid)
+
+    def _correct(
+        self, key: str, path: Path, reviewer: Reviewer, *, covid: bool | None
+    ) -> dict[str, Any]:
         subject = self._subject(key)
         series = self._series(subject)
         data = path.read_bytes()
@@ -155,6 +169,10 @@ class ReviewDesk:
                 decision = ReviewDecision.ACCEPTED
         document = self._record(subject, reviewer, decision, label, data=data)
         return {**document, "left_out_segments": list(found.left_out)}
+
+    def _attempt(self, key: str, decision: ReviewDecision) -> AbstractContextManager[Attempt]:
+        action = AuditAction.STUDY_REVIEWED
+        return attempt(self._database, action, key, decision=decision.value)
 
     def _subject(self, key: str) -> _Subject:
         with self._database.reading() as session:

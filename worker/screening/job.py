@@ -238,6 +238,8 @@ class ScreeningJob:
             with self._database.transaction() as session:
                 screening = screenings.held(session, claim)
                 screenings.release(session, screening, _describe(error), maximum_attempts, pause)
+                actor = trail.process(f"worker {self._name}")
+                trail.screening_failed(session, screening, actor, type(error).__name__)
         except LeaseLostError:
             log.warning("lease_lost", screening=claim.screening_id)
 

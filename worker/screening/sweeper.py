@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.audit import trail
 from worker.db import screenings
+from worker.lifecycle import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +62,8 @@ class Sweeper:
                 if screening is not None:
                     detail = f"attempt {screening.attempts} on {screening.claimed_by} was lost"
                     screenings.release(session, screening, detail, self._maximum_attempts)
+                    actor = trail.process("node")
+                    trail.screening_failed(session, screening, actor, Progress.WORKER_LOST.value)
         return len(lost)
 
     def _publish_queued(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model.errors import RegistryError
+from worker.audit.attempts import attempt
 from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
 from worker.db import model_versions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from model.comparison import Comparison
     from model.registry import Registry, RegistryEntry
+    from worker.audit.attempts import Attempt
     from worker.db.engine import Database
     from worker.db.tables import LockedTestSet, ModelVersionRow
     from worker.versions.choice import Standing
@@ -195,8 +197,15 @@ class Promotions:
         RegistryError, ModelIntegrityError
             If the version is not there or damaged.
         """
-        self._refuse_pin()
-        candidate = self._registry.get(which)
+        override = override.strip()
+        action = AuditAction.MODEL_PROMOTED
+        with attempt(self._database, action, override=bool(override)) as tried:
+            self._refuse_pin()
+            candidate = self._registry.get(which)
+            tried.detail["model"] = candidate.title
+            return self._promote(candidate, report, override)
+
+    def _promote(self, candidate: RegistryEntry, report: Report, override: str) -> Promoted:
         with self._database.reading() as session:
             before = model_versions.generation(session)
         current = self._to_be_replaced(candidate)
@@ -206,7 +215,7 @@ class Promotions:
         test_set.refuse_seen_by(candidate)
         self._gate.require_screens(candidate)
         comparison, reasons = self._gate.judge(test_set, current, candidate, report)
-        if reasons and not override.strip():
+        if reasons and not override:
             raise PromotionRefusedError(candidate.title, reasons, comparison)
         with self._database.transaction() as session:
             row = model_versions.register(
@@ -218,7 +227,7 @@ class Promotions:
                 model_version_id=row.id,
                 previous_id=previous.id,
                 who=self._who,
-                reason=override.strip(),
+                reason=override,
                 overridden=bool(reasons),
                 test_set_id=locked.id,
                 comparison=(comparison.document() if comparison else {"reasons": list(reasons)}),
@@ -243,7 +252,11 @@ class Promotions:
         RegistryError, ModelIntegrityError
             If the version to go back to is not there or damaged.
         """
-        self._refuse_pin()
+        with attempt(self._database, AuditAction.MODEL_ROLLED_BACK) as tried:
+            self._refuse_pin()
+            return self._rollback(reason, tried)
+
+    def _rollback(self, reason: str, tried: Attempt) -> Promoted:
         with self._database.reading() as session:
             before, versions = model_versions.generation(session), model_versions.stack(session)
             if len(versions) < 2:
@@ -251,6 +264,7 @@ class Promotions:
                     "nothing to go back to: no promotion is in force (`lungwatch model list`)"
                 )
             *_, target, current = versions
+            tried.detail["model"] = _title(target)
             entry = installed(self._registry, target)
         if entry is None:
             raise RegistryError(
@@ -279,7 +293,12 @@ class Promotions:
         PromotionError
             If none is set, nothing in it is marked as test, or no reason is given.
         """
-        test_set = open_test_set(self._rules.locked_test_set, ", so nothing to lock")
+        with attempt(self._database, AuditAction.TEST_SET_LOCKED) as tried:
+            test_set = open_test_set(self._rules.locked_test_set, ", so nothing to lock")
+            tried.detail["sha256"] = test_set.sha256
+            return self._lock(test_set, reason)
+
+    def _lock(self, test_set: TestSet, reason: str) -> LockedTestSet:
         with self._database.transaction() as session:
             before = model_versions.locked_test_set(session)
             if before is not None and before.sha256 != test_set.sha256 and not reason.strip():
@@ -294,6 +313,8 @@ class Promotions:
 
     def _require_locked(self, test_set: TestSet) -> LockedTestSet:
         with self._database.transaction() as session:
+            if model_versions.locked_test_set(session) is None:
+                acted(session, AuditAction.TEST_SET_LOCKED, sha256=test_set.sha256)
             return require_locked(session, test_set, self._who)
 
     def _refuse_pin(self) -> None:
