@@ -245,8 +245,10 @@ def end_unknown(session: Session, destinations: Sequence[str]) -> list[Delivery]
     for screening_id in sorted(session.scalars(waiting)):
         screenings.lock(session, screening_id)
         of_screening = select(Delivery).where(*unknown, Delivery.screening_id == screening_id)
-        for delivery in session.scalars(of_screening).all():
-            refused.append(mark_refused(session, delivery.id, is_unknown(delivery.destination)))
+        refused += [
+            mark_refused(session, delivery.id, is_unknown(delivery.destination))
+            for delivery in session.scalars(of_screening).all()
+        ]
         session.flush()
         settle(session, screening_id)
     return refused
