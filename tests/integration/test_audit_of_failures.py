@@ -9,40 +9,32 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from pydicom.uid import SegmentationStorage
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from support.audit_lines import lines, the_only
 from support.audit_message_schema import violations
 from support.command import Done, lungwatch
-from support.installation import Installation
-from support.small_ct import write_small_ct
-from support.stated import SMALL, StatedPredictor, screened
-from support.study_rows import queued_screening, receiving_study, screened_study
+from support.stated import screened
+from support.study_rows import receiving_study
 
-from dicom_node.config import DimseDestination
 from model.errors import RegistryError
 from worker.audit.attempts import attempt
 from worker.audit_entry import ActorKind, AuditAction, AuditOutcome
 from worker.cli import backup as backup_command
 from worker.cli import export_reviewed as export_command
-from worker.db import audit, dump, screenings, studies
+from worker.db import dump, studies
 from worker.db.engine import Database
 from worker.db.tables import Study
-from worker.delivery.outbox import Deliverer, RetryPolicy
 from worker.embedded.process import free_ports
 from worker.errors import PromotionError
 from worker.learning import review_desk
-from worker.lifecycle import ScreeningState, StudyState
 from worker.review.reviewed_data import ReviewedData
 from worker.review.reviews import Reviewer
-from worker.screening.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from worker.db.tables import AuditEvent
 
 MINOR, SERIOUS, MAJOR = (
     AuditOutcome.MINOR_FAILURE,
@@ -51,16 +43,6 @@ MINOR, SERIOUS, MAJOR = (
 )
 # What a person may type in the wrong place, and must not be found in the trail.
 NAME = "DOE^JANE"
-
-
-def lines(database: Database) -> list[AuditEvent]:
-    with database.reading() as session:
-        return list(audit.in_order(session))
-
-
-def the_only(database: Database) -> AuditEvent:
-    (line,) = lines(database)
-    return line
 
 
 # ---- what goes around an act ---------------------------------------------------------------------
@@ -314,102 +296,3 @@ def _take_a_line_away(database: Database) -> None:
         else:
             session.execute(text("DROP TRIGGER audit_events_no_delete"))
         session.execute(text("DELETE FROM audit_events WHERE number = 2"))
-
-
-# ---- what the processes give up ------------------------------------------------------------------
-
-
-def _site(folder: Path, predictor: StatedPredictor, **settings: object) -> Installation:
-    site = Installation(folder / "data", **SMALL, **settings)
-    site.receive(write_small_ct(folder / "ct"))
-    site.screen(predictor)
-    return site
-
-
-def test_results_a_destination_refuses_have_a_line_beside_the_one_of_those_it_takes(tmp_path):
-    """PS3.15 section A.5.2: no message with mixed results."""
-
-    def answer(event: evt.Event) -> int:
-        seg = event.request.AffectedSOPClassUID == SegmentationStorage
-        return 0x0000 if seg else 0xA900
-
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, answer)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    try:
-        port = server.server_address[1]
-        url = f"dimse://PACS@127.0.0.1:{port}?commitment=none"
-        site = _site(tmp_path, StatedPredictor(), destinations=url)
-        site.deliver()
-    finally:
-        server.shutdown()
-    study = site.study()
-    assert (study.state, study.reason) == (StudyState.FAILED, "delivery_refused")
-    sent = [line for line in lines(site.database) if line.action is AuditAction.RESULT_SENT]
-    by_outcome = {line.outcome: line for line in sent}
-    assert len(by_outcome) == len(sent) == 2
-    assert {line.study_instance_uid for line in sent} == {study.study_instance_uid}
-    assert set(by_outcome[AuditOutcome.SUCCESS].detail["sop_classes"]) == {SegmentationStorage}
-    refused = by_outcome[SERIOUS].detail
-    assert SegmentationStorage not in refused["sop_classes"]
-    assert (refused["destination"], refused["error"]) == ("PACS", "refused_by_destination")
-
-
-@pytest.mark.parametrize("why", ["destination_not_set", "result_damaged"])
-def test_results_that_cannot_be_sent_have_a_line(database, tmp_path, why):
-    with database.transaction() as session:
-        for delivery in screened_study(session).deliveries:
-            delivery.path = f"{delivery.kind}.dcm"
-            (tmp_path / delivery.path).write_bytes(b"not what was recorded")
-    pacs = DimseDestination(
-        name="pacs", ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="NODE"
-    )
-    known = [] if why == "destination_not_set" else [pacs]
-    deliverer = Deliverer(database, tmp_path, known, RetryPolicy(1, 1, 600))
-    deliverer.take_over()
-    for _, round_ in deliverer.rounds():
-        assert round_() == 2
-    line = the_only(database)
-    assert (line.action, line.outcome) == (AuditAction.RESULT_SENT, SERIOUS)
-    assert line.study_instance_uid == "1.2.3"
-    assert line.detail == {"destination": "pacs", "sop_classes": {"1.2": 2}, "error": why}
-
-
-def test_a_screening_whose_workers_are_lost_fails_with_a_line(database):
-    with database.transaction() as session:
-        screening_id = queued_screening(session).id
-    sweeper = Sweeper(database, lambda _: None, maximum_attempts=2, republish_seconds=60)
-    for attempts in (1, 2):
-        with database.transaction() as session:
-            screening = screenings.get(session, screening_id)
-            screening.not_before = None
-            session.flush()
-            assert screenings.claim(session, screening_id, "worker", -1)
-        assert len(lines(database)) == 0, "the next attempt may succeed"
-        sweeper.run_once()
-        assert len(lines(database)) == (attempts == 2)
-    line = the_only(database)
-    assert (line.action, line.outcome) == (AuditAction.STUDY_SCREENED, SERIOUS)
-    assert (line.study_instance_uid, line.actor) == ("1.2.3", "lungwatch node")
-    assert (line.detail["error"], line.detail["attempt"]) == ("worker_lost", 2)
-
-
-class Broken(StatedPredictor):
-    """A network with a defect that shows on this study."""
-
-    def predict(self, volume, progress):
-        raise ValueError(NAME)
-
-
-def test_a_screening_that_fails_for_good_has_a_line_with_the_kind_of_error(tmp_path):
-    installation = _site(tmp_path, Broken(), maximum_attempts=1)
-    study = installation.study()
-    assert study.screenings[0].state is ScreeningState.FAILED
-    line = lines(installation.database)[-1]
-    assert (line.action, line.outcome) == (AuditAction.STUDY_SCREENED, SERIOUS)
-    assert (line.study_instance_uid, line.detail["error"]) == (
-        study.study_instance_uid,
-        "ValueError",
-    )
-    assert NAME not in json.dumps(line.detail)
