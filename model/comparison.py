@@ -229,11 +229,16 @@ def compare(
 
 
 def _unjudged(before: Judged, after: Judged) -> Iterator[str]:
-    """Object to a test set that lacks a class: calling everything ill must not be a way in."""
-    if before.probability is None or after.probability is None:
-        return  # a task that was lost refuses by itself
+    """Object to a test set that lacks what a task is judged by.
+
+    Else calling everything ill, or the whole image a lesion, would be a way in.
+    """
     if not before.labelled.any() and not before.drawn.any():
-        return  # so does a test set that shows nothing
+        return  # a test set that shows nothing refuses by itself
+    if before.lesion_share is not None and not before.outlined.any():
+        yield f"{Name.DICE} cannot be judged overall: no lesions are drawn in the test set"
+    if before.probability is None or after.probability is None:
+        return  # so does a task that was lost
     for covid, name, figure in (
         (True, "with", Name.SENSITIVITY),
         (False, "without", Name.SPECIFICITY),

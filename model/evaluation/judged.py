@@ -32,7 +32,9 @@ class Judged:
     labelled, covid
         Whether the class is known, and the class.
     drawn
-        Whether somebody drew the lesions.
+        Whether somebody drew the lesions, also if there are none.
+    outlined
+        Whether there are drawn lesions.
     probability
         Calibrated, or None without a classification branch.
     positive
@@ -50,6 +52,7 @@ class Judged:
     labelled: NDArray[np.bool_]
     covid: NDArray[np.bool_]
     drawn: NDArray[np.bool_]
+    outlined: NDArray[np.bool_]
     probability: NDArray[np.float64] | None
     positive: NDArray[np.bool_]
     common: NDArray[np.int64]
@@ -75,6 +78,7 @@ class Judged:
             labelled=self.labelled[chosen],
             covid=self.covid[chosen],
             drawn=self.drawn[chosen],
+            outlined=self.outlined[chosen],
             probability=None if self.probability is None else self.probability[chosen],
             positive=self.positive[chosen],
             common=self.common[chosen],
@@ -104,6 +108,7 @@ def judge(samples: Sequence[Sample], outputs: SliceOutputs, decision: Decision) 
         labelled=np.array([sample.covid is not None for sample in samples]),
         covid=np.array([bool(sample.covid) for sample in samples]),
         drawn=np.array([sample.mask is not None for sample in samples]),
+        outlined=np.array([sample.mask is not None and sample.mask.any() for sample in samples]),
         probability=probability,
         positive=positive,
         common=common,

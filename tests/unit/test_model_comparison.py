@@ -1,5 +1,7 @@
 """The promotion gate's rule, on outputs made for the purpose: no network is run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,7 @@ def test_one_source_cannot_pay_for_another():
 
 
 def test_of_few_images_one_error_is_no_proof_but_many_are():
-    samples = (*figures("big", 100, masks=False), *figures("few", 10, masks=False))
+    samples = (*figures("big", 100), *figures("few", 10))
     one = compare(evaluated(samples), evaluated(samples, missed=[("few", 0)]), MARGINS)
     assert found(one, "sensitivity", "few").difference == pytest.approx(-0.1)
     assert found(one, "sensitivity", "few").verdict is Verdict.UNCERTAIN
@@ -185,10 +187,26 @@ def test_a_test_set_of_one_class_lets_nobody_pass(covid, figure):
     """Otherwise a candidate that gives every image the same class could not be worse."""
     samples = tuple(each for each in figures() if each.covid is covid)
     comparison = compare(evaluated(samples), evaluated(samples), MARGINS)
-    (reason,) = comparison.reasons
-    assert f"auc and {figure} cannot be judged overall" in reason
+    assert f"auc and {figure} cannot be judged overall" in " ".join(comparison.reasons)
     segmentation = evaluated(samples, tasks=("segmentation",))
     assert compare(segmentation, segmentation, MARGINS).passed is covid, "it has no such task"
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["no masks", "empty masks"])
+@pytest.mark.parametrize("said", [True, False])
+def test_a_test_set_without_drawn_lesions_lets_nobody_pass(said, empty):
+    """Otherwise a candidate that calls every pixel a lesion, or none, could not be worse."""
+    samples = figures(masks=False)
+    if empty:
+        nothing = np.zeros((SIZE, SIZE), bool)
+        samples = tuple(each if each.covid else replace(each, mask=nothing) for each in samples)
+    current, candidate = evaluated(samples), evaluated(samples)
+    candidate.outputs.lesions[:] = said
+    told = "dice cannot be judged overall: no lesions are drawn in the test set"
+    assert told in compare(current, candidate, MARGINS).reasons
+    classifier = evaluated(samples, tasks=("classification",))
+    assert compare(classifier, candidate, MARGINS).passed, "the current one draws no lesions"
+    assert told in compare(current, classifier, MARGINS).reasons, "a lost task"
 
 
 def test_objections_refuse_whatever_the_figures_are():
