@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.errors import ConfigError, EvaluationError
-from model.evaluation.bootstrap import Resampler
+from model.evaluation.bootstrap import FEWEST_CLUSTERS, Resampler
 from model.evaluation.evaluation import OVERALL, Name
 from model.evaluation.figures import statistic_of
 from model.evaluation.judged import judge
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # Of fewer images a source's figure moves by a whole margin with a single one of them.
 FEWEST_IMAGES = 20
+# A drop of so many margins is no chance even there, if one image alone cannot make it.
+FAR_BEYOND = 2
+_ROUNDING = 1e-9
 _AUCS = frozenset({Name.AUC, Name.AUC_WITHIN_SOURCES})
 
 
@@ -223,7 +226,7 @@ def compare(
         candidate=candidate.evaluation.model,
         data=candidate.evaluation.data,
         differences=tuple(differences),
-        objections=(*objections, *_unjudged(before, after)),
+        objections=(*objections, *_unjudged(before, after), *_hardly_judged(differences)),
         notes=tuple(notes),
     )
 
@@ -250,6 +253,23 @@ def _unjudged(before: Judged, after: Judged) -> Iterator[str]:
             )
 
 
+def _hardly_judged(differences: Iterable[Difference]) -> Iterator[str]:
+    """Object to overall figures of so few images or patients that they say nothing."""
+    few = [
+        f"{each.name} ({each.count})"
+        for each in differences
+        if each.source == OVERALL
+        and each.margin is not None
+        and each.difference is not None  # a task that was lost refuses by itself
+        and (each.count < FEWEST_IMAGES or each.interval is None)
+    ]
+    if few:
+        yield (
+            f"too few images to judge by overall: {', '.join(few)}; at least {FEWEST_IMAGES} "
+            f"images must decide a figure, of {FEWEST_CLUSTERS} patients or more"
+        )
+
+
 def _margin(margins: Margins, name: Name, source: str, *, mixed: bool) -> float | None:
     """Return a figure's margin; across sources an AUC counts pairs of one source, if it can.
 
@@ -271,7 +291,7 @@ def _difference(
     old, new = _value(before), _value(after)
     if old is None and new is None:
         return None
-    count = _count(name, judged[0])
+    count = _count(name, judged[0] if isinstance(before, str) else judged[0].only(before[0]))
     if isinstance(before, str) or isinstance(after, str):
         lost = isinstance(after, str) and margin is not None
         verdict = Verdict.WORSE if lost else Verdict.SHOWN
@@ -280,7 +300,8 @@ def _difference(
     change, interval = Resampler(judged[0].patients[chosen]).measure(
         lambda weights: of_candidate(weights) - of_current(weights)
     )
-    verdict = _verdict(change, interval, margin, few=source != OVERALL and count < FEWEST_IMAGES)
+    small = source != OVERALL and (count < FEWEST_IMAGES or interval is None)
+    verdict = _verdict(change, interval, margin, one_image=1 / count if small else 0.0)
     return Difference(name, source, count, old, new, change, interval, margin, verdict)
 
 
@@ -292,11 +313,18 @@ def _value(measured: tuple[NDArray[np.bool_], Statistic] | str) -> float | None:
 
 
 def _verdict(
-    change: float, interval: tuple[float, float] | None, margin: float | None, *, few: bool
+    change: float,
+    interval: tuple[float, float] | None,
+    margin: float | None,
+    *,
+    one_image: float,
 ) -> Verdict:
+    """Apply the rule; `one_image` is what one image can change in a small source, else 0."""
     if margin is None:
         return Verdict.SHOWN
-    if change < -margin and (not few or (interval is not None and interval[1] < 0)):
+    proved = not one_image or (interval is not None and interval[1] < 0)
+    far = change < -FAR_BEYOND * margin and change < -one_image - _ROUNDING
+    if change < -margin and (proved or far):
         return Verdict.WORSE
     if interval is None or interval[0] < -margin or change < -margin:
         return Verdict.UNCERTAIN

@@ -53,7 +53,7 @@ def doctor(system):
 def test_a_promoted_version_screens_the_next_study(embedded_system, storescu, study):
     system = embedded_system
     shipped = Registry().get()
-    draw_manifest(system.settings.locked_test_set, count=4)
+    draw_manifest(system.settings.locked_test_set, count=20)
     training = system.settings.locked_test_set.parent.parent / "train" / "train.csv"
     draw_manifest(training, split=None, count=2, patient="l")
     entry = write_version(

@@ -230,7 +230,7 @@ def test_a_manifest_without_test_rows_is_no_test_set(site, data):
 
 
 def test_a_test_set_that_changes_is_noticed(site, tmp_path):
-    own = draw_manifest(tmp_path / "own" / "test.csv", count=8, patient="o")
+    own = draw_manifest(tmp_path / "own" / "test.csv", count=20, patient="o")
     site.promote("tiny-2.0.0", locked_test_set=own)
     picture = own.parent / "o-1-0.png"
     picture.write_bytes((own.parent / "o-0-0.png").read_bytes())
@@ -240,7 +240,7 @@ def test_a_test_set_that_changes_is_noticed(site, tmp_path):
     with pytest.raises(PromotionError, match="--reason"):
         changed.lock_test_set("")
     locked = changed.lock_test_set("a label was wrong")
-    assert (locked.images, locked.reason) == (16, "a label was wrong")
+    assert (locked.images, locked.reason) == (40, "a label was wrong")
     assert site.promote("tiny-3.0.0", override="now", locked_test_set=own).number == 2
 
 

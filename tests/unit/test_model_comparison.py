@@ -135,6 +135,60 @@ def test_of_few_images_one_error_is_no_proof_but_many_are():
     assert found(many, "sensitivity", "few").verdict is Verdict.WORSE
 
 
+def few_patients(source, count, patients):
+    return tuple(
+        replace(each, patient=f"{source}:{number % patients}")
+        for number, each in enumerate(figures(source, count))
+    )
+
+
+@pytest.mark.parametrize(
+    ("missed", "verdict"),
+    [(1, Verdict.UNCERTAIN), (2, Verdict.WORSE), (8, Verdict.WORSE)],
+)
+def test_a_drop_far_beyond_the_margin_is_worse_also_where_nothing_can_be_resampled(missed, verdict):
+    """Of 8 images of 5 patients there is no interval; one image alone is still no proof."""
+    samples = (*figures("big", 400), *few_patients("few", 8, 5))
+    candidate = evaluated(samples, missed=[("few", number) for number in range(missed)])
+    comparison = compare(evaluated(samples), candidate, MARGINS)
+    difference = found(comparison, "sensitivity", "few")
+    assert difference.interval is None
+    assert difference.verdict is verdict
+    assert comparison.passed is (verdict is Verdict.UNCERTAIN)
+
+
+def test_far_beyond_is_more_than_twice_the_margin():
+    samples = (*figures("big", 400), *few_patients("few", 16, 5))
+    candidate = evaluated(samples, missed=[("few", 0), ("few", 1)])
+    entries = [*(f"{metric}=0.02" for metric in METRICS), "few/sensitivity=0.07", "few/auc=0.1"]
+    comparison = compare(evaluated(samples), candidate, parse_margins(entries))
+    difference = found(comparison, "sensitivity", "few")
+    assert difference.difference == pytest.approx(-0.125)
+    assert difference.verdict is Verdict.UNCERTAIN
+
+
+@pytest.mark.parametrize(
+    "samples", [figures(count=1), figures(count=19), few_patients("a", 40, 5)], ids=len
+)
+def test_a_test_set_of_few_images_or_patients_lets_nobody_pass(samples):
+    comparison = compare(evaluated(samples), evaluated(samples), MARGINS)
+    (reason,) = comparison.reasons
+    assert reason.startswith("too few images to judge by overall: dice (")
+    assert "at least 20 images must decide a figure, of 6 patients or more" in reason
+
+
+def test_a_few_images_of_both_classes_do_not_make_up_for_many_of_one():
+    """Across sources the AUC counts pairs of one source: only such images decide it."""
+    ill, well = (
+        tuple(figure(name, n, covid=covid, mask=covid) for n in range(40))
+        for name, covid in (("ill", True), ("well", False))
+    )
+    samples = (*ill, *well, *figures("both", 8))
+    comparison = compare(evaluated(samples), evaluated(samples), MARGINS)
+    assert found(comparison, "auc_within_sources").count == 8
+    assert "auc_within_sources (8); at least" in comparison.reasons[0]
+
+
 def test_a_source_may_have_a_margin_of_its_own():
     samples = figures()
     candidate = evaluated(samples, missed=range(4))
