@@ -129,7 +129,9 @@ def make_batch(
         image, mask, infected = sample.image, sample.mask, bool(sample.covid)
         if mask is None and sample.covid is False and sample.source in config.empty_mask_sources:
             mask = np.zeros(image.shape, np.bool_)
-        share = paste_shares.get(sample.source, 0.0) if sample.covid is False else 0.0
+        # An image with lesions of its own, of another disease, must not lose them.
+        plain = sample.covid is False and (mask is None or not mask.any())
+        share = paste_shares.get(sample.source, 0.0) if plain else 0.0
         if generator is not None and share and generator.random() < share:
             pasted = paste_lesions(image, list(donors), generator)
             if pasted is not None:
@@ -169,7 +171,7 @@ def training_batches(
     Each image has a generator of its own, seeded by seed, epoch and position in the epoch. So
     neither the number of threads nor the place where a run was resumed changes an image.
     """
-    donors = [sample for sample in samples if sample.mask is not None and sample.mask.any()]
+    donors = [sample for sample in samples if _is_donor(sample)]
     drawn = draw_epoch(samples, config, epoch)
 
     def make(number: np.int64) -> Batch:
@@ -192,3 +194,8 @@ def training_batches(
         .map(read, num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
         .prefetch(PARALLEL_BATCHES)
     )
+
+
+def _is_donor(sample: Sample) -> bool:
+    """Whether lesions are drawn that may be COVID-19's: what they are pasted into is called so."""
+    return sample.covid is not False and sample.mask is not None and bool(sample.mask.any())

@@ -1,13 +1,15 @@
 """Pasted lesions: inside the lung, brighter than it was, drawn where they are, and reproducible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from model.config import TrainingConfig
+from model.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from model.data.dataset import Sample
 from model.data.manifest import Split
 from model.training.lesion_pasting import paste_lesions
-from model.training.pipeline import make_batch
+from model.training.pipeline import make_batch, training_batches
 
 SIZE = 128
 
@@ -74,3 +76,35 @@ def test_a_batch_turns_the_stated_share_of_negatives_positive(donor):
     assert has_class.all()
     untouched = make_batch(healthy, config, (), [donor])
     assert not untouched[3].any()
+
+
+def _one_epoch(samples):
+    config = TrainingConfig(
+        network=NetworkConfig(input_size=SIZE),
+        augmentation=AugmentationConfig(0, 0, 0, 0, 0, 0, 0, 0, 0),
+        batch_size=4,
+        steps_per_epoch=5,
+        paste_shares=(("plain", 1.0),),
+    )
+    batches = [[part.numpy() for part in batch] for batch in training_batches(samples, config, 0)]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+@pytest.mark.parametrize(("covid", "gives"), [(True, True), (None, True), (False, False)])
+def test_lesions_of_another_disease_are_pasted_nowhere(donor, covid, gives):
+    """A tumour that a radiologist outlined, and called no COVID-19, must not become COVID-19."""
+    healthy = Sample("h.png", "plain", Split.TRAIN, "h", covid=False, image=_chest())
+    _, _, _, called, _ = _one_epoch([healthy, replace(donor, covid=covid)])
+    assert called.sum() > (10 if covid else 0) if gives else not called.any()
+
+
+def test_an_image_with_lesions_of_its_own_keeps_them(donor):
+    """One with an empty mask takes lesions as one without a mask does."""
+    tumour = replace(donor, path="t.png", source="plain", covid=False)
+    empty = replace(tumour, image=_chest(), mask=np.zeros_like(tumour.mask))
+    generators = [np.random.default_rng((1, number)) for number in range(20)]
+    config = TrainingConfig(paste_shares=(("plain", 1.0),))
+    _, mask, _, covid, _ = make_batch([tumour] * 20, config, generators, [donor])
+    assert not covid.any()
+    assert mask.any(axis=(1, 2, 3)).all()
+    assert make_batch([empty] * 20, config, generators, [donor])[3].any()
