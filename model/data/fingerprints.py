@@ -113,7 +113,9 @@ def patient_fingerprint(patient: str) -> str:
 
 
 def file_digests(path: Path) -> list[str]:
-    """Return the SHA-256 of a file, or of every file of a folder, in the order of their names.
+    """Return the SHA-256 of a file, or of every file below a folder, in the order of their paths.
+
+    The files of a series may lie in folders of its own; whoever reads it finds them there.
 
     Raises
     ------
@@ -121,9 +123,12 @@ def file_digests(path: Path) -> list[str]:
         If one cannot be read.
     """
     try:
-        files = (
-            sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
-        )
+        files = _files_below(path) if path.is_dir() else [path]
         return [file_sha256(file) for file in files]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found = (each for each in folder.rglob("*") if each.is_file())
+    return sorted(found, key=lambda each: each.relative_to(folder))

@@ -1,10 +1,16 @@
 """What a network has seen, and that a test set is found in it."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
-from model.data.fingerprints import Fingerprints, read_fingerprints, training_fingerprints
+from model.data.fingerprints import (
+    Fingerprints,
+    file_digests,
+    read_fingerprints,
+    training_fingerprints,
+)
 from model.data.manifest import ManifestRow, Split, write_manifest
 from model.errors import DatasetError, RegistryError
 
@@ -75,6 +81,18 @@ def test_a_file_that_is_gone_is_named(manifest):
     (manifest.parent / "a.png").unlink()
     with pytest.raises(DatasetError, match=r"a\.png.*cannot be read"):
         training_fingerprints(manifest)
+
+
+def test_files_of_a_series_count_also_in_folders_of_its_own(manifest):
+    series = manifest.parent / "series"
+    flat = [sha256(content).hexdigest() for content in (b"one", b"two")]
+    assert file_digests(series) == flat, "locked test sets rely on these"
+    for name, content in (("1.dcm", b"three"), ("a.dcm", b"four")):
+        (series / "10").mkdir(exist_ok=True)
+        (series / "10" / name).write_bytes(content)
+    below = [sha256(content).hexdigest() for content in (b"three", b"four")]
+    assert file_digests(series) == [flat[0], *below, flat[1]]
+    assert set(below) <= training_fingerprints(manifest).files
 
 
 def test_nothing_seen_is_told_apart_from_not_told(tmp_path):
