@@ -22,6 +22,7 @@ MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 CARD_FILE = "MODEL_CARD.md"
 TRAINING_DATA_FILE = "training_data.json"
+NOT_LISTED = "none"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WAY_OUT = "remove or reinstall this folder"
 NOT_EVALUATED = "Not evaluated on whole studies."
@@ -57,6 +58,9 @@ class Manifest:
     data_sha256
         SHA-256 of the data manifest whose validation part chose calibration, pooling and
         operating points; empty where that was not recorded.
+    training_data_sha256
+        SHA-256 of the list of what the network has seen, `TRAINING_DATA_FILE`; `NOT_LISTED` where
+        the version does not say it, empty in versions released before it was recorded.
     precision
         Floating-point type the weights are stored in: ``float32``, or ``float16`` where they were
         rounded.
@@ -76,6 +80,7 @@ class Manifest:
     caution: str = NOT_EVALUATED
     slice_operating_point: float | None = None
     data_sha256: str = ""
+    training_data_sha256: str = ""
     precision: str = "float32"
 
     def to_json(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, sources_with_both_classes
-from model.data.fingerprints import read_fingerprints, training_fingerprints
+from model.data.fingerprints import seen_by_version, training_fingerprints
 from model.errors import DatasetError, RegistryError
 from model.evaluation.calibration import CalibrationMethod
 from model.evaluation.evaluate import Origin
@@ -23,10 +23,12 @@ from model.registry import (
     CARD_FILE,
     MANIFEST_FILE,
     NOT_EVALUATED,
+    NOT_LISTED,
     TRAINING_DATA_FILE,
     WEIGHTS_FILE,
     Manifest,
     RegistryEntry,
+    read_entry,
     require_name,
 )
 from model.weights_file import round_weights
@@ -191,10 +193,8 @@ def release_run(
         write_text(unfinished / TRAINING_FILE, config.to_json() + "\n")
         write_text(unfinished / EVALUATION_FILE, evaluated.evaluation.to_json())
         write_text(unfinished / CARD_FILE, write_card(card))
-        if options.seen is not None:
-            learned = (each.pixels for each in samples if each.split is not Split.TEST)
-            shown = options.seen.pixels | frozenset(filter(None, learned))
-            replace(options.seen, pixels=shown).write(unfinished / TRAINING_DATA_FILE)
+        listed = _write_seen(unfinished / TRAINING_DATA_FILE, samples, options.seen)
+        manifest = replace(manifest, training_data_sha256=listed)
         write_text(unfinished / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
 
@@ -245,16 +245,16 @@ def _seen_by_weights(file: Path, sha256: str, registry: Registry) -> Fingerprint
     """Look for the version or the run that weights are from."""
     for entry in registry.list():
         if entry.manifest.sha256 == sha256:
-            return read_fingerprints(entry.folder / TRAINING_DATA_FILE)
+            return seen_by_version(entry)
     if not file.is_file() or file_sha256(file) != sha256:
         return None
-    if (file.parent / MANIFEST_FILE).is_file():
-        return read_fingerprints(file.parent / TRAINING_DATA_FILE)
     try:
+        if (file.parent / MANIFEST_FILE).is_file():
+            return seen_by_version(read_entry(file.parent))
         manifest = _origin(file.parent).get("manifest")
         return seen_by_run(file.parent, Path(manifest), registry) if manifest else None
     except (DatasetError, OSError, RegistryError):
-        return None  # its data were moved or changed since
+        return None  # its data were moved or changed since, or its folder is damaged
 
 
 def _require_own_data(run: Path, sha256: str) -> None:
@@ -322,6 +322,15 @@ def _manifest(
         data_sha256=options.data_sha256,
         precision="float16" if options.half_precision else "float32",
     )
+
+
+def _write_seen(path: Path, samples: Sequence[Sample], seen: Fingerprints | None) -> str:
+    """List what the version has seen, and return the list's SHA-256 for its manifest."""
+    if seen is None:
+        return NOT_LISTED
+    learned = (each.pixels for each in samples if each.split is not Split.TEST)
+    replace(seen, pixels=seen.pixels | frozenset(filter(None, learned))).write(path)
+    return file_sha256(path)
 
 
 def _training_command(run: Path, data_file: str) -> str:

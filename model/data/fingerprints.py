@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from model.data.manifest import Split, read_manifest
 from model.errors import DatasetError, RegistryError
 from model.files import file_sha256, write_text
+from model.registry import TRAINING_DATA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from model.data.manifest import Manifest, ManifestRow
+    from model.registry import RegistryEntry
 
 FORMAT = 1
 
@@ -78,6 +80,31 @@ def read_fingerprints(path: Path) -> Fingerprints | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path}: is no list of training data: {error}") from error
+
+
+def seen_by_version(entry: RegistryEntry) -> Fingerprints | None:
+    """Read what a version says it has seen.
+
+    Returns
+    -------
+    Fingerprints or None
+        None if it does not say it; a list that is not the one its manifest names says nothing,
+        since it was put there or shortened afterwards.
+
+    Raises
+    ------
+    RegistryError
+        If its list cannot be read.
+    """
+    path, named = entry.folder / TRAINING_DATA_FILE, entry.manifest.training_data_sha256
+    try:
+        if named and file_sha256(path) != named:
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
+    return read_fingerprints(path)
 
 
 def training_fingerprints(manifest: Path) -> Fingerprints:

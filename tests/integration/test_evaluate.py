@@ -17,7 +17,12 @@ from dicom_node.reading.reader import read_ct_series
 from model.architectures import build
 from model.config import Task, TrainingConfig
 from model.data.dataset import Split, load_samples
-from model.data.fingerprints import fingerprints_of, read_fingerprints, training_fingerprints
+from model.data.fingerprints import (
+    fingerprints_of,
+    read_fingerprints,
+    seen_by_version,
+    training_fingerprints,
+)
 from model.data.manifest import read_manifest
 from model.errors import DatasetError, EvaluationError, RegistryError
 from model.evaluation.evaluate import Origin
@@ -32,7 +37,7 @@ from model.evaluation.subject import (
 )
 from model.evaluation.validation import predict_samples
 from model.files import file_sha256
-from model.registry import TRAINING_DATA_FILE, Registry
+from model.registry import TRAINING_DATA_FILE, Registry, read_entry
 from model.release import (
     Identity,
     ReleaseOptions,
@@ -191,7 +196,12 @@ def released(validation_manifest, tmp_path_factory):
         root / "registry",
         Identity("rounded", "1.0.0", "drawn"),
         lambda size: load_samples(validation_manifest, size),
-        ReleaseOptions("3" * 64, half_precision=True, data_file=str(validation_manifest)),
+        ReleaseOptions(
+            "3" * 64,
+            half_precision=True,
+            seen=training_fingerprints(validation_manifest),
+            data_file=str(validation_manifest),
+        ),
         lambda stage, done: stages.append((stage, done)),
     )
     return run, entry, stages
@@ -225,6 +235,14 @@ def test_a_rounded_release_says_so_and_is_measured_after_rounding(released, vali
     assert again.figures == measured.figures
     assert again.decision.chosen_here is ChosenHere.YES
     assert ("running the network on the validation data", 1.0) in stages
+
+
+def test_a_release_names_the_list_of_what_it_has_seen(released):
+    _, entry, _ = released
+    listed = entry.folder / TRAINING_DATA_FILE
+    assert entry.manifest.training_data_sha256 == file_sha256(listed)
+    assert seen_by_version(entry).pixels
+    assert read_entry(entry.folder).manifest == entry.manifest
 
 
 def test_a_release_stores_no_path_of_its_machine(released, validation_manifest, tmp_path_factory):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from contextlib import closing
 
 import numpy as np
@@ -15,8 +16,15 @@ from model.errors import ModelIntegrityError, RegistryError
 from model.evaluation.metrics import roc_auc
 from model.evaluation.slice_model import run_slices
 from model.evaluation.subject import subject_of_version
+from model.files import file_sha256
 from model.pooling import Calibration
-from model.registry import MANIFEST_FILE, WEIGHTS_FILE, Registry, read_entry
+from model.registry import (
+    MANIFEST_FILE,
+    TRAINING_DATA_FILE,
+    WEIGHTS_FILE,
+    Registry,
+    read_entry,
+)
 from worker import bootstrap
 from worker.audit_entry import AuditAction, AuditOutcome
 from worker.cli.exit_codes import ExitCode, exit_code_of
@@ -28,6 +36,7 @@ from worker.errors import PromotionError
 from worker.lifecycle import ModelState, PromotionAction
 from worker.settings import load_settings
 from worker.versions.gate import PromotionRefusedError, PromotionRules
+from worker.versions.locked_test_set import open_test_set
 from worker.versions.promotion import Promotions, operating_system_user
 
 
@@ -253,6 +262,19 @@ def test_a_version_that_hides_its_training_data_needs_a_reason(site):
     promoted = site.promote("tiny-4.0.0", override="trained by hand")
     (reason,) = promoted.reasons
     assert "does not list what it was trained on" in reason
+
+
+def test_a_version_whose_list_was_shortened_hides_what_it_was_trained_on(site, versions, tmp_path):
+    own = tmp_path / "own" / "tiny-5.0.0"
+    shutil.copytree(versions[0] / own.name, own)
+    listed = own / TRAINING_DATA_FILE
+    named = dataclasses.replace(read_entry(own).manifest, training_data_sha256=file_sha256(listed))
+    (own / MANIFEST_FILE).write_text(named.to_json())
+    test_set = open_test_set(site.settings.locked_test_set)
+    assert "has seen 50 image files" in test_set.seen_by(read_entry(own))
+    listed.write_text('{"format": 1, "patients": [], "files": []}')
+    assert "or not as its manifest names it" in test_set.seen_by(read_entry(own))
+    test_set.refuse_seen_by(read_entry(own))
 
 
 def test_a_network_that_cannot_screen_is_refused_whatever_the_reason(site):

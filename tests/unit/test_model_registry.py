@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 
 from model.config import NetworkConfig
+from model.data.fingerprints import Fingerprints, seen_by_version
 from model.errors import ModelIntegrityError, RegistryError
 from model.files import file_sha256
 from model.inference import PredictionOptions, Predictor
 from model.pooling import Calibration, Pooling
-from model.registry import NOT_EVALUATED, SHIPPED_ROOT, Manifest, Registry, read_entry
+from model.registry import (
+    NOT_EVALUATED,
+    NOT_LISTED,
+    SHIPPED_ROOT,
+    TRAINING_DATA_FILE,
+    Manifest,
+    Registry,
+    read_entry,
+)
 from model.release import Identity
 
 _ABSOLUTE = re.compile(r"(?<![\w.*\"-])[/~]/?\w[\w.-]*|\"[/~][^\"]*|file://|\b[A-Za-z]:\\")
@@ -94,6 +103,22 @@ def test_tampered_weights_are_refused(tmp_path):
     (folder / "weights.npz").write_bytes(b"Weights")
     with pytest.raises(ModelIntegrityError, match="install the version again"):
         read_entry(folder).verified_weights()
+
+
+def test_a_list_of_training_data_is_the_one_the_manifest_names(tmp_path):
+    seen = Fingerprints(frozenset("p"), frozenset("f"))
+    seen.write(tmp_path / "list.json")
+    text = (tmp_path / "list.json").read_text()
+    for version, named, told in (
+        ("1.0.0", file_sha256(tmp_path / "list.json"), seen),
+        ("2.0.0", "0" * 64, None),
+        ("3.0.0", NOT_LISTED, None),
+        ("4.0.0", "", seen),
+    ):
+        folder = _write(tmp_path, version=version, training_data_sha256=named)
+        assert seen_by_version(read_entry(folder)) is None, "there is none yet"
+        (folder / TRAINING_DATA_FILE).write_text(text)
+        assert seen_by_version(read_entry(folder)) == told
 
 
 def test_absent_weights_are_refused(tmp_path):

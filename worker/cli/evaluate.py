@@ -114,11 +114,10 @@ def evaluate(  # noqa: PLR0913 - the options of a command
 
 def _on_images(subject: Subject, data: Path, split: SplitChoice, report: Report) -> Evaluated:
     from model.data.dataset import load_samples, manifest_digest
-    from model.data.fingerprints import read_fingerprints
+    from model.data.fingerprints import seen_by_version
     from model.evaluation.evaluate import Origin, choose_split
     from model.evaluation.seen import images_seen
     from model.evaluation.subject import evaluate_subject
-    from model.registry import TRAINING_DATA_FILE
     from worker.training.slices import read_training_slice
 
     samples = load_samples(
@@ -127,9 +126,7 @@ def _on_images(subject: Subject, data: Path, split: SplitChoice, report: Report)
         read_training_slice,
         progress=lambda done: report(f"reading {data}", done),
     )
-    seen = None
-    if subject.entry is not None:
-        seen = read_fingerprints(subject.entry.folder / TRAINING_DATA_FILE)
+    seen = None if subject.entry is None else seen_by_version(subject.entry)
     chosen = choose_split(samples, split.value, str(data))
     origin = Origin(
         str(data),

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from model.data.dataset import Split, load_samples
-from model.data.fingerprints import read_fingerprints, training_fingerprints
+from model.data.fingerprints import seen_by_version, training_fingerprints
 from model.data.manifest import LabelOrigin, read_manifest, write_manifest
 from model.errors import RegistryError, TrainingError
 from model.files import write_text
-from model.registry import TRAINING_DATA_FILE, read_entry
+from model.registry import read_entry
 from model.release import Identity, ReleaseOptions, release_run
 from model.training.trainer import Trainer
 from worker.retraining.config import retraining_config
@@ -279,7 +279,7 @@ class Retraining:
 
         Where the version does not say what it has seen, nobody can say it of the candidate.
         """
-        before = read_fingerprints(current.folder / TRAINING_DATA_FILE)
+        before = seen_by_version(current)
         if before is None:
             return None
         return before | training_fingerprints(self._folder / MANIFEST)

@@ -13,7 +13,7 @@ from model.data.fingerprints import (
     file_digests,
     fingerprints_of,
     patient_fingerprint,
-    read_fingerprints,
+    seen_by_version,
 )
 from model.data.manifest import Split, read_manifest, rebased, write_manifest
 from model.registry import TRAINING_DATA_FILE
@@ -81,11 +81,12 @@ class TestSet:
         samples
             The images of `load`: of files that were written anew the pixels are compared.
         """
-        seen = read_fingerprints(entry.folder / TRAINING_DATA_FILE)
+        seen = seen_by_version(entry)
         if seen is None:
             return (
-                f"{entry.title} does not list what it was trained on ({TRAINING_DATA_FILE}), so "
-                "nobody can say that it has not seen the test set"
+                f"{entry.title} does not list what it was trained on, or not as its manifest "
+                f"names it ({TRAINING_DATA_FILE}), so nobody can say that it has not seen the "
+                "test set"
             )
         shared = self._shared(seen)
         shown = sum(sample.pixels in seen.pixels for sample in samples)
@@ -112,7 +113,7 @@ class TestSet:
         PromotionError
             With what it has seen, and what to do.
         """
-        seen = read_fingerprints(entry.folder / TRAINING_DATA_FILE)
+        seen = seen_by_version(entry)
         shared = self._shared(seen) if seen else ""
         if shared:
             raise PromotionError(
