@@ -27,6 +27,7 @@ __all__ = [
     "load_samples",
     "manifest_digest",
     "near_duplicate_groups",
+    "require_apart",
     "require_both_classes",
     "require_labels",
     "require_measurable",
@@ -205,6 +206,32 @@ def require_measurable(samples: Iterable[Sample], tasks: Collection[str]) -> Non
         raise DatasetError(
             "split validation: on no sample a lesion is drawn, so the Dice that chooses the best "
             "epoch cannot be measured; add rows with masks or train without the segmentation task"
+        )
+
+
+def require_apart(samples: Iterable[Sample]) -> None:
+    """Check that no image both trains and chooses the best epoch.
+
+    Raises
+    ------
+    DatasetError
+        If one has the same pixels in train and validation; the message names two of the files.
+    """
+    learned: dict[str, str] = {}
+    validation: list[Sample] = []
+    for sample in samples:
+        if sample.pixels and sample.split is Split.TRAIN:
+            learned.setdefault(sample.pixels, sample.path)
+        elif sample.pixels and sample.split is Split.VALIDATION:
+            validation.append(sample)
+    shared = [sample for sample in validation if sample.pixels in learned]
+    if shared:
+        first = shared[0]
+        raise DatasetError(
+            f"{len(shared)} images of the split validation are in train too, for instance "
+            f"{first.path}, which has the same pixels as {learned[first.pixels]}: a network that "
+            "remembers them looks good. `lungwatch data check` lists such pairs; leave one of "
+            "each out, or put both into one split"
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from model.config import Task
 from model.data.dataset import sources_with_both_classes
+from model.errors import EvaluationError
 from model.evaluation.metrics import dice, roc_auc_within
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
         ``dice`` as the mean over the images with a mask, ``reconstruction_mse``, and ``score``: the
         mean of AUC and Dice as far as they exist.
 
+    Raises
+    ------
+    EvaluationError
+        If an output is not a number: compared with a threshold it would pass for a healthy image.
+
     Notes
     -----
     Samples that cannot measure a task give 0.5 and 0. A run does not begin with such samples
@@ -54,6 +60,7 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
     have there.
     """
     outputs = predict_samples(network, samples)
+    _require_numbers(outputs, samples)
     metrics: dict[str, float] = {}
     if Task.CLASSIFICATION in outputs:
         probability = outputs[Task.CLASSIFICATION].reshape(-1).astype(np.float64)
@@ -73,6 +80,14 @@ def validate(network: keras.Model, samples: Sequence[Sample]) -> dict[str, float
         metrics["reconstruction_mse"] = float(error.mean())
         score = score or -metrics["reconstruction_mse"]
     return metrics | {"score": score}
+
+
+def _require_numbers(outputs: dict[str, NDArray[np.float32]], samples: Sequence[Sample]) -> None:
+    for task, values in outputs.items():
+        finite = np.isfinite(values.reshape(len(samples), -1)).all(axis=1)
+        if not finite.all():
+            path = samples[int(np.argmin(finite))].path
+            raise EvaluationError(f"the {task} of {path} is not a number")
 
 
 def auc_within_sources(samples: Sequence[Sample], probability: NDArray[np.float64]) -> float:

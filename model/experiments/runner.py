@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from model.config import TrainingConfig
-from model.errors import ConfigError, TrainingError
+from model.errors import ConfigError, DatasetError, TrainingError
 from model.experiments.experiment import BUDGETS, Procedure, Scale
 from model.experiments.figures import measure
 from model.experiments.held_out import parts_of, shares
@@ -96,6 +96,8 @@ def run_experiment(
     ------
     TrainingError
         If the folder holds a run already and it is not to be resumed, or one with other settings.
+    DatasetError
+        If the samples cannot train or measure the row; nothing is left in the folder then.
     """
     finished = folder / RESULT
     if folder.exists() and any(folder.iterdir()) and not order.resume:
@@ -114,7 +116,11 @@ def run_experiment(
     work = Work(
         config, parts.fitted, parts.reported, folder, _same_network(experiment, folder), tell
     )
-    outcome = carry_out(experiment.procedure, work)
+    try:
+        outcome = carry_out(experiment.procedure, work)
+    except DatasetError:
+        _leave_nothing(folder)
+        raise
     clock.note()
     result = RunResult(
         experiment=experiment.name,
@@ -136,6 +142,13 @@ def run_experiment(
     )
     result.write(finished)
     return result
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Take back the settings of a run whose data were refused before it began."""
+    if [each.name for each in folder.iterdir()] == [SETTINGS]:
+        (folder / SETTINGS).unlink()
+        folder.rmdir()
 
 
 def _same_network(experiment: Experiment, folder: Path) -> Path | None:

@@ -52,6 +52,21 @@ def last_good(folder: Path) -> str:
     return "there is no checkpoint yet"
 
 
+def require_finite(variables: Sequence[Any], folder: Path) -> None:
+    """Check that all variables are numbers.
+
+    Raises
+    ------
+    TrainingError
+        If one is not; the message names the last checkpoint in `folder`.
+    """
+    if not all(np.isfinite(np.asarray(variable)).all() for variable in variables):
+        raise TrainingError(
+            f"the weights hold values that are no numbers; {last_good(folder)}: "
+            "lower the learning rate, or set gradient_clip"
+        )
+
+
 def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any]) -> None:
     """Write variables and state, so that a crash leaves the old checkpoint or the new one.
 
@@ -70,12 +85,8 @@ def save_checkpoint(folder: Path, variables: Sequence[Any], state: dict[str, Any
         If a variable holds what is no number, or the file cannot be written, for instance on a
         full disk; the checkpoint that was there stays valid.
     """
+    require_finite(variables, folder)
     arrays = [np.asarray(variable) for variable in variables]
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise TrainingError(
-            f"the weights hold values that are no numbers; {last_good(folder)}: "
-            "lower the learning rate, or set gradient_clip"
-        )
     text = np.frombuffer(json.dumps(state).encode(), np.uint8)
     current, previous = folder / CURRENT, folder / PREVIOUS
     try:

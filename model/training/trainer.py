@@ -6,11 +6,16 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from model.data.dataset import Split, require_labels, require_measurable
-from model.errors import TrainingError
+from model.data.dataset import Split, require_apart, require_labels, require_measurable
+from model.errors import EvaluationError, TrainingError
 from model.evaluation.validation import validate
 from model.files import locked
-from model.training.checkpoint import last_good, load_checkpoint, save_checkpoint
+from model.training.checkpoint import (
+    last_good,
+    load_checkpoint,
+    require_finite,
+    save_checkpoint,
+)
 from model.training.curves import draw_curves, write_events
 from model.training.pipeline import epoch_steps, require_shares, training_batches
 from model.training.progress import Progress, describe
@@ -97,10 +102,9 @@ class Trainer:
             If the folder holds a run with other settings or data, none of its checkpoints is
             whole, or another process is training there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(
-            self.folder / "lock", TrainingError(f"{self.folder}: another process is training here")
-        ):  # what is cleared away may be what a live run is writing
+        if not self.folder.exists():
+            return ""
+        with self._alone():  # what is cleared away may be what a live run is writing
             self.files.require_same()
             saved = load_checkpoint(self.files.checkpoint, self.training_step.variables)
             if saved is None:
@@ -123,13 +127,16 @@ class Trainer:
             If the folder holds a run that was not resumed, a loss is not a number, or a checkpoint
             cannot be written. The last good checkpoint stays.
         DatasetError
-            If a new run's validation samples cannot measure its tasks, or it would never draw some
-            of its training samples. Nothing is trained.
+            If a new run's validation samples cannot measure its tasks or are among those that
+            train, or it would never draw some of its training samples. Nothing is written.
         """
+        if not self._begun:
+            # Only where a run begins: what an earlier version began must end as it would have.
+            require_measurable(self.validation, self.config.network.tasks)
+            require_apart([*self.training, *self.validation])
+            require_shares(self.training, self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(
-            self.folder / "lock", TrainingError(f"{self.folder}: another process is training here")
-        ):
+        with self._alone():
             try:
                 self._run(report)
             except OSError as error:
@@ -142,9 +149,6 @@ class Trainer:
     def _run(self, report: Callable[[str], None]) -> None:
         self._saved_at = time.monotonic()
         if not self._begun:
-            # Only where a run begins: what an earlier version began must end as it would have.
-            require_measurable(self.validation, self.config.network.tasks)
-            require_shares(self.training, self.config)
             self.files.begin()
             self._save()
             self._begun = True
@@ -191,16 +195,21 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Validate the averaged weights, which are the ones a run gives away."""
-        metrics = validate(self.network, self.validation)
-        if not all(math.isfinite(value) for value in metrics.values()):
+        try:
+            metrics = validate(self.network, self.validation)
+            if not all(math.isfinite(value) for value in metrics.values()):
+                raise EvaluationError(f"it gives {describe(metrics)}")  # noqa: TRY301 - told below
+        except EvaluationError as error:
             raise TrainingError(
-                f"validation after epoch {self.state.epoch + 1} gives {describe(metrics)}; the "
-                f"last good checkpoint is {self.files.checkpoint}: lower the learning rate"
-            )
+                f"validation after epoch {self.state.epoch + 1}: {error}; the last good checkpoint "
+                f"is {self.files.checkpoint}: lower the learning rate, or set gradient_clip"
+            ) from error
         return metrics
 
     def _finish_epoch(self, values: dict[str, float]) -> None:
         """Close the epoch with a checkpoint; weights count as the best once it is on disk."""
+        # Before anything is given a name: a checkpoint would refuse them too late.
+        require_finite(self.training_step.variables, self.files.checkpoint)
         state = self.state
         state.epoch += 1
         state.position, state.sums = 0, {}

@@ -11,7 +11,7 @@ from model.architectures import build
 from model.baselines.svm import SupportVectorMachine
 from model.config import Architecture, NetworkConfig, Task, TrainingConfig
 from model.data.dataset import Sample, Split
-from model.errors import TrainingError
+from model.errors import DatasetError, TrainingError
 from model.experiments import get
 from model.experiments.crops import SOURCE, make_crop
 from model.experiments.experiment import Experiment, Procedure, Scale, Table
@@ -87,6 +87,14 @@ def test_a_finished_run_is_reported_and_not_run_again(tmp_path):
     assert lines == []
     with pytest.raises(TrainingError, match="other settings or other data"):
         _run(experiment, tmp_path / "run", replace(ALL, resume=True, steps=4))
+
+
+def test_a_run_whose_data_are_refused_leaves_nothing(tmp_path):
+    experiment = _experiment(Architecture.MULTITASK, BOTH)
+    ill = [each for each in _samples() if each.covid or each.split is Split.VALIDATION]
+    with pytest.raises(DatasetError):
+        run_experiment(experiment, ill, DIGEST, tmp_path / "tiny", ALL)
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_a_stopped_run_goes_on_to_the_same_figures(tmp_path):

@@ -17,7 +17,7 @@ from support.training_data import DrawnData
 from tensorflow.core.util.event_pb2 import Event
 
 from model.config import NetworkConfig, Task, TrainingConfig
-from model.data.dataset import Split, load_samples
+from model.data.dataset import Split, load_samples, require_apart
 from model.data.manifest import read_manifest, write_manifest
 from model.errors import (
     ConfigError,
@@ -251,7 +251,29 @@ def test_a_run_that_nothing_would_measure_does_not_begin(samples, tmp_path):
     some = replace(CONFIG, source_shares=(("covid-ct/covid", 1.0),))
     with pytest.raises(DatasetError, match=r"no share for covid-ct/non-covid \(\d+ samples\), "):
         Trainer(some, samples, tmp_path).run()
-    assert not (tmp_path / "config.json").exists()
+    assert list(tmp_path.iterdir()) == []
+    trainer = Trainer(some, samples, tmp_path / "new")
+    assert trainer.resume() == ""
+    with pytest.raises(DatasetError, match="no share"):
+        trainer.run()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_run_does_not_begin_with_images_that_train_and_choose(samples, finished, tmp_path):
+    held_out = next(each for each in samples if each.split is Split.VALIDATION)
+    copied = replace(held_out, path="copy.png", split=Split.TRAIN, patient="another")
+    told = rf"1 images .* instance {held_out.path}, .* as copy\.png.*lungwatch data check"
+    with pytest.raises(DatasetError, match=told):
+        Trainer(CONFIG, [*samples, copied], tmp_path).run()
+    assert list(tmp_path.iterdir()) == []
+    made = [replace(each, pixels="") for each in (held_out, copied)]
+    require_apart(made)
+    begun = Trainer(CONFIG, [*samples, copied], tmp_path)
+    begun.files.begin()
+    begun._save()
+    resumed = Trainer(CONFIG, [*samples, copied], tmp_path)
+    resumed.resume()
+    assert resumed.run().epoch == 2, "an earlier version's run goes on"
 
 
 def test_a_run_without_improvement_stops_after_its_patience(samples, tmp_path):

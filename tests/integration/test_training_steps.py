@@ -28,6 +28,7 @@ from model.training.optimizer import build_optimizer
 from model.training.pipeline import training_batches
 from model.training.progress import describe_seconds
 from model.training.step import TrainingStep
+from model.training.trainer import Trainer
 from model.weights_file import load_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,28 @@ def test_weights_that_are_no_numbers_never_become_a_checkpoint(tmp_path):
     variable = keras.Variable(np.zeros(3))
     assert load_checkpoint(tmp_path, [variable]).state == {"step": 1}
     np.testing.assert_array_equal(variable, np.ones(3))
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_weights_that_are_no_numbers_get_no_name(tmp_path, monkeypatch, averaged):
+    """They become so in the last step of an epoch, after its loss was measured."""
+    learned = [replace(each, source="a") for each in _samples()]
+    held_out = [replace(each, split=Split.VALIDATION) for each in learned]
+    trainer = Trainer(CONFIG, [*learned, *held_out], tmp_path)
+    network = trainer.network if averaged else trainer.training_step.network
+    train_epoch = trainer._train_epoch
+
+    def spoil(*given):
+        losses = train_epoch(*given)
+        for variable in network.trainable_variables:
+            variable.assign(np.full(variable.shape, np.nan, np.float32))
+        return losses
+
+    monkeypatch.setattr(trainer, "_train_epoch", spoil)
+    told = r"after epoch 1: the .* of 0 is not a number; the last" if averaged else "no numbers"
+    with pytest.raises(TrainingError, match=told):
+        trainer.run()
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_a_crash_between_the_renames_leaves_the_one_before(tmp_path):
