@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 FLATTENED_KERNEL = "classification_dense_1/kernel"
 CLASSIFIER_BIAS = "classification_conv/bias"
 CLASSIFIER_SHIFT = "classification_conv_norm/beta"
+_NO_WEIGHTS = (
+    "not a weights file, or a damaged one; take best.npz or last.npz of a run, or weights.npz of a "
+    "version"
+)
 
 
 def save_weights(network: keras.Model, path: Path) -> None:
@@ -129,8 +134,13 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _as_float32(arrays[name]) for name in arrays.files}
-    except (AttributeError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RegistryError(f"{path}: not a weights file: {error}") from error
+    except OSError as error:
+        if error.strerror:
+            raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RegistryError(f"{path}: {_NO_WEIGHTS}") from error
+    except (AttributeError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        # Not in numpy's words, which advise to read it unsafely.
+        raise RegistryError(f"{path}: {_NO_WEIGHTS}") from error
 
 
 def _as_float32(values: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -6,7 +6,12 @@ import pytest
 from model.config import NetworkConfig, Normalisation, Task
 from model.errors import RegistryError
 from model.network import build_network
-from model.weights_file import load_weights, resample_flattened_kernel, save_weights
+from model.weights_file import (
+    load_weights,
+    resample_flattened_kernel,
+    round_weights,
+    save_weights,
+)
 
 CONFIG = NetworkConfig(input_size=32, base_filters=2, normalisation=Normalisation.BATCH)
 SMALL = {"classifier_filters": 4, "classifier_units": (8,)}
@@ -55,6 +60,16 @@ def test_a_pickle_is_no_weights_file(tmp_path):
     network = build_network(NetworkConfig(input_size=32, base_filters=2))
     with pytest.raises(RegistryError, match="not a weights file"):
         load_weights(network, tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"step,loss\n", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_another_file_is_refused_without_advice_to_read_it_unsafely(tmp_path, content):
+    (tmp_path / "w.npz").write_bytes(content)
+    with pytest.raises(RegistryError, match=r"not a weights file.*take best\.npz") as raised:
+        round_weights(tmp_path / "w.npz", tmp_path / "to.npz")
+    assert "pickle" not in str(raised.value)
+    with pytest.raises(RegistryError, match="cannot be read: No such file"):
+        round_weights(tmp_path / "absent.npz", tmp_path / "to.npz")
 
 
 def test_weights_go_on_at_another_input_size(tmp_path):
