@@ -96,7 +96,7 @@ class ReleaseOptions:
         SHA-256 of the data manifest, so that an evaluation can tell whether its data chose the
         operating point. It must be the one the run was trained with; empty: nothing is said of it.
     calibration
-        How to calibrate; `CalibrationMethod.AUTO` takes the better one.
+        How to calibrate; `CalibrationMethod.AUTO` takes the best one.
     half_precision
         Whether to store the weights rounded to float16; everything is measured after rounding.
     seen

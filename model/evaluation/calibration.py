@@ -22,11 +22,12 @@ _INTERCEPT_BOUNDS = (-10.0, 10.0)
 
 
 class CalibrationMethod(StrEnum):
-    """How raw probabilities are calibrated; ``auto`` takes the better one."""
+    """How raw probabilities are calibrated; ``auto`` takes the best one, ``none`` leaves them."""
 
     AUTO = "auto"
     TEMPERATURE = "temperature"
     PLATT = "platt"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def fit_temperature(probabilities: NDArray[np.float32], covid: NDArray[np.bool_]
 FITS: dict[CalibrationMethod, Callable[[NDArray[np.float32], NDArray[np.bool_]], Calibration]] = {
     CalibrationMethod.TEMPERATURE: fit_temperature,
     CalibrationMethod.PLATT: fit_platt,
+    CalibrationMethod.NONE: lambda _probabilities, _covid: Calibration(),
 }
 
 
@@ -114,12 +116,11 @@ def choose_calibration(
     patients
         Their patients: the folds part them, not their slices.
     method
-        What to fit; `CalibrationMethod.AUTO` takes the lowest cross-validated log loss, and
-        temperature where there are too few patients to cross-validate, since it has one
-        parameter less to get wrong.
+        What to fit; `CalibrationMethod.AUTO` takes the lowest cross-validated log loss, also that
+        of the raw probabilities, and temperature where there are too few patients to
+        cross-validate, since it has one parameter less to get wrong than Platt scaling.
     """
-    losses = {"none": _held_out_loss(probabilities, covid, patients, lambda _p, _c: Calibration())}
-    losses |= {
+    losses = {
         each.value: _held_out_loss(probabilities, covid, patients, fit)
         for each, fit in FITS.items()
     }

@@ -75,6 +75,21 @@ def test_the_better_calibration_of_unseen_patients_is_chosen(overconfident):
     assert asked.calibration.method == "temperature"
 
 
+def test_probabilities_that_are_right_already_are_left_alone():
+    """What a fit costs on other patients may be more than it gains."""
+    generator = np.random.default_rng(11)
+    raw = generator.uniform(0.02, 0.98, 60).astype(np.float32)
+    covid = generator.random(60) < raw
+    patients = np.arange(60).astype(str)
+    choice = choose_calibration(raw, covid, patients)
+    losses = choice.log_losses
+    assert losses["none"] < min(losses["platt"], losses["temperature"]), "else nothing is tested"
+    assert choice.calibration == Calibration()
+    assert choice.calibration.method == "none"
+    asked = choose_calibration(raw, covid, patients, CalibrationMethod.NONE)
+    assert asked.calibration == Calibration()
+
+
 def test_with_few_patients_the_simpler_calibration_is_taken():
     probabilities = np.array([0.2, 0.4, 0.6, 0.9], np.float32)
     covid = np.array([0, 0, 0, 1], bool)

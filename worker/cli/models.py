@@ -27,6 +27,7 @@ class CalibrationChoice(StrEnum):
     AUTO = "auto"
     TEMPERATURE = "temperature"
     PLATT = "platt"
+    NONE = "none"
 
 
 models_app = typer.Typer(
@@ -144,7 +145,7 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     calibration: Annotated[
         CalibrationChoice,
         typer.Option(
-            help="How probabilities are calibrated; auto: the better one on patients that did not "
+            help="How probabilities are calibrated; auto: the best one on patients that did not "
             "fit it."
         ),
     ] = CalibrationChoice.AUTO,
