@@ -241,15 +241,25 @@ class Registry:
                 f"no model {which or 'at all'} in the registry; it has {known}{damaged}"
             )
         # Versions of equal weights differ too: calibration and thresholds are their own.
-        if len({(entry.title, entry.manifest.sha256) for entry in found}) > 1:
+        if any(entry != found[0] for entry in found):
             folders = ", ".join(str(entry.folder) for entry in found)
-            told_apart = "sha256" if len({entry.title for entry in found}) == 1 else "name-version"
-            raise RegistryError(f"{which} is ambiguous: {folders}; name it by its {told_apart}")
+            raise RegistryError(f"{which} is ambiguous: {folders}; {_told_apart(found)}")
         return found[0]
 
-    def find(self, model: ModelVersion) -> RegistryEntry | None:
-        """Return the version with exactly this name, number and sha256, or None."""
-        return next((entry for entry in self.list() if entry.model_version == model), None)
+    def find(self, model: ModelVersion, manifest_sha256: str | None = None) -> RegistryEntry | None:
+        """Return the version with exactly this name, number and sha256, or None.
+
+        Parameters
+        ----------
+        model
+            The version.
+        manifest_sha256
+            Of several folders that hold it the one with this manifest is meant, if there is one.
+        """
+        found = [entry for entry in self.list() if entry.model_version == model]
+        if manifest_sha256 is not None and len(found) > 1:
+            found.sort(key=lambda entry: entry.manifest_sha256 != manifest_sha256)
+        return found[0] if found else None
 
     def newest_shipped(self) -> RegistryEntry:
         """Return the highest version that comes with the package.
@@ -294,6 +304,15 @@ def require_name(what: str, value: str) -> None:
             f"{what} {value!r}: take letters, digits, dots, hyphens and underscores, and a letter "
             "or digit first"
         )
+
+
+def _told_apart(found: list[RegistryEntry]) -> str:
+    """Say how to name one of several versions."""
+    if len({entry.title for entry in found}) > 1:
+        return "name it by its name-version"
+    if len({entry.manifest.sha256 for entry in found}) > 1:
+        return "name it by its sha256"
+    return "their manifests differ, leave only the one that is meant"
 
 
 def _version_key(entry: RegistryEntry) -> tuple[tuple[int, str], ...]:

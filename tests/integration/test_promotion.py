@@ -277,6 +277,23 @@ def test_a_version_whose_list_was_shortened_hides_what_it_was_trained_on(site, v
     test_set.refuse_seen_by(read_entry(own))
 
 
+def test_of_two_folders_of_a_version_the_registered_manifest_counts(site, versions, tmp_path):
+    promoted = site.promote("tiny-2.0.0")
+    copied = tmp_path / "own" / promoted.title
+    shutil.copytree(versions[0] / promoted.title, copied)
+    other = dataclasses.replace(read_entry(copied).manifest, operating_point=0.99)
+    (copied / MANIFEST_FILE).write_text(other.to_json())
+    site.registry = Registry([copied.parent, versions[0]], shipped=versions[1])
+    assert site.promotions().in_use().folder == versions[0] / promoted.title
+    standings = [each for each in site.promotions().standings() if each.title == promoted.title]
+    assert {each.entry.folder: each.state for each in standings} == {
+        copied: ModelState.CANDIDATE,
+        versions[0] / promoted.title: ModelState.CURRENT,
+    }
+    with pytest.raises(RegistryError, match="ambiguous"):
+        site.promote(promoted.title)
+
+
 def test_a_network_that_cannot_screen_is_refused_whatever_the_reason(site):
     with pytest.raises(PromotionError, match=r"tiny-6\.0\.0 cannot screen"):
         site.promote("tiny-6.0.0", override="only the class counts")

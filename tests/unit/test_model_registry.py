@@ -97,6 +97,19 @@ def test_one_sha256_of_two_versions_is_ambiguous(tmp_path):
         registry.get(registry.get("net-1.0.0").manifest.sha256)
 
 
+def test_one_version_with_two_manifests_is_ambiguous(tmp_path):
+    site, copied = _write(tmp_path / "site"), _write(tmp_path / "copied", operating_point=0.99)
+    registry = Registry([tmp_path / "copied", tmp_path / "site"], shipped=tmp_path / "absent")
+    with pytest.raises(RegistryError, match=r"ambiguous.*manifests differ, leave only"):
+        registry.get("net-1.0.0")
+    model = read_entry(site).model_version
+    for folder in (site, copied):
+        assert registry.find(model, read_entry(folder).manifest_sha256).folder == folder
+    assert registry.find(model, "0" * 64).folder == registry.find(model).folder == copied
+    (copied / "manifest.json").write_bytes((site / "manifest.json").read_bytes())
+    assert registry.get("net-1.0.0").manifest.operating_point == 0.4
+
+
 def test_tampered_weights_are_refused(tmp_path):
     folder = _write(tmp_path)
     assert read_entry(folder).verified_weights().read_bytes() == b"weights"

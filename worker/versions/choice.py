@@ -102,8 +102,11 @@ def choose(registry: Registry, pin: str | None, session: Session | None) -> Choi
 
 
 def installed(registry: Registry, row: ModelVersionRow) -> RegistryEntry | None:
-    """Return a version of the database as it lies on disk, None if it does not."""
-    return registry.find(ModelVersion(row.name, row.version, row.sha256))
+    """Return a version of the database as it lies on disk, None if it does not.
+
+    Of several folders that hold it the one with the manifest that was registered counts.
+    """
+    return registry.find(ModelVersion(row.name, row.version, row.sha256), row.manifest_sha256)
 
 
 def standings(registry: Registry, session: Session | None) -> list[Standing]:
@@ -123,10 +126,10 @@ def standings(registry: Registry, session: Session | None) -> list[Standing]:
         in_use = choose(registry, None, None).entry
     else:
         in_use = None
-    found = {ModelVersion(row.name, row.version, row.sha256): row for row in rows}
+    placed = {entry.folder: row for row in rows if (entry := installed(registry, row))}
     listed = []
     for entry in entries:
-        row = found.pop(entry.model_version, None)
+        row = placed.get(entry.folder)
         state = states[row.id] if row else ModelState.CANDIDATE
         if in_use is not None and entry == in_use:
             state = ModelState.CURRENT
@@ -134,6 +137,7 @@ def standings(registry: Registry, session: Session | None) -> list[Standing]:
         listed.append(Standing(entry.title, entry.manifest.sha256, state, entry, registered))
     listed += [
         Standing(f"{row.name}-{row.version}", row.sha256, states[row.id], None, registered=True)
-        for row in found.values()
+        for row in rows
+        if row not in placed.values()
     ]
     return listed
