@@ -45,6 +45,8 @@ SliceReader = Callable[[Path, Path | None], tuple[CtVolume, "NDArray[np.bool_] |
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _CERTAINLY_HOUNSFIELD = -200.0
+# libpng, which decodes, tells of a file without an end on stderr before anybody else can.
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +161,8 @@ def _decode(path: Path, flags: int) -> NDArray[np.uint8 | np.uint16]:
             Image.open(io.BytesIO(data)).load()
         except (OSError, SyntaxError) as error:
             raise DatasetError(f"{path}: is no readable image: {error}") from error
+    if data[:8] == _PNG and _PNG_END not in data:
+        raise DatasetError(f"{path}: is no readable image: it is cut off; copy it again")
     data = _without_profile(data)
     # What OpenCV says on stderr of a damaged file is said below, with the name of the file.
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -175,7 +179,7 @@ def _decode(path: Path, flags: int) -> NDArray[np.uint8 | np.uint16]:
 def _without_profile(data: bytes) -> bytes:
     """Leave the colour profile of a PNG out: it changes no grey, and libpng grumbles at it."""
     start = data.find(b"iCCP", 8, 4096) - 4
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or start < 8 or data.find(b"IDAT", 8, start) > 0:
+    if data[:8] != _PNG or start < 8 or data.find(b"IDAT", 8, start) > 0:
         return data
     end = start + 12 + int.from_bytes(data[start : start + 4])
     return data[:start] + data[end:]

@@ -231,6 +231,17 @@ def test_a_jpeg_that_is_cut_off_is_not_taken_for_an_image(tmp_path):
         load_samples(path, 32)
 
 
+def test_a_png_that_is_cut_off_is_told_of_in_our_words_only(tmp_path, capfd):
+    cv2.imwrite(str(tmp_path / "a.png"), _figure(1))
+    data = (tmp_path / "a.png").read_bytes()
+    path = _write(tmp_path, ManifestRow("a.png", source="s"))
+    for length in (len(data) // 2, len(data) - 1, 20):
+        (tmp_path / "a.png").write_bytes(data[:length])
+        with pytest.raises(DatasetError, match=r"row 2: .*a\.png.*cut off"):
+            load_samples(path, 32)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_colour_profile_changes_nothing_and_says_nothing(tmp_path, capfd):
     figure = Image.fromarray(_figure(1))
     figure.save(tmp_path / "a.png")
