@@ -59,8 +59,8 @@ class Budget:
 
 
 BUDGETS = {
-    Table.TABLE2: Budget(steps=500, batch_size=4, learning_rate=1e-3, masked_share=0.25),
-    Table.BASELINES: Budget(steps=100, batch_size=4, learning_rate=5e-4, masked_share=0.25),
+    Table.TABLE2: Budget(steps=5000, batch_size=4, learning_rate=1e-3, masked_share=0.25),
+    Table.BASELINES: Budget(steps=300, batch_size=4, learning_rate=5e-4, masked_share=0.25),
 }
 
 

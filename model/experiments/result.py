@@ -65,6 +65,11 @@ class RunResult:
         Figures of the reported samples.
     note
         What else must be known to read them.
+    git_commit
+        Commit of the code that finished the run; empty where it is not known, as of earlier runs.
+    learning_rate, masked_share
+        Highest rate, and the share of images drawn from groups with lesion masks (0: as the data
+        are); None in results of earlier runs, which did not keep them.
     """
 
     experiment: str
@@ -83,6 +88,9 @@ class RunResult:
     protocol: str
     figures: tuple[MeasuredFigure, ...]
     note: str = ""
+    git_commit: str = ""
+    learning_rate: float | None = None
+    masked_share: float | None = None
 
     def figure(self, name: str, source: str = "both classes") -> MeasuredFigure | None:
         """Return a figure, or None if the network has none of that name."""

@@ -15,6 +15,7 @@ from model.experiments.held_out import parts_of, shares
 from model.experiments.procedures import Work, carry_out
 from model.experiments.result import RunResult
 from model.files import write_text
+from model.training.environment import code_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,6 +140,9 @@ def run_experiment(
         protocol=parts.how,
         figures=measure(outcome.reported, outcome.outputs),
         note=outcome.note,
+        git_commit=code_commit(),
+        learning_rate=config.learning_rate,
+        masked_share=BUDGETS[experiment.table].masked_share if config.source_shares else 0.0,
     )
     result.write(finished)
     return result

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from model.config import Task
 from model.experiments.catalogue import get, names
-from model.experiments.experiment import BUDGETS, Scale, Table
+from model.experiments.experiment import Scale, Table
 from model.experiments.result import RunResult
 from model.experiments.words import AFTER, BEFORE, TITLES
 from model.files import replaced, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from model.experiments.result import MeasuredFigure
@@ -126,8 +126,8 @@ def write_tables(results: Mapping[str, RunResult], folder: Path) -> list[Path]:
 def markdown(table: Table, results: Mapping[str, RunResult]) -> str:
     """Return the page of a table: what was done, the figures, their cost, what the order says."""
     own = {name: results[name] for name in names(table) if name in results}
-    parts = [f"# {TITLES[table]}", BEFORE[table], _done(table, own)]
-    parts += ["## Figures", _lines(columns(), rows(table, results))]
+    parts = [f"# {TITLES[table]}", BEFORE[table], _done(own)]
+    parts += ["## Figures", _lines(columns(), rows(table, results)), _learned_nothing(own)]
     if table is Table.BASELINES:
         told = [[get(n).title, get(n).published_on] for n in names(table)]
         parts += ["Data of the published figures:", _lines(["row", "data"], told)]
@@ -142,12 +142,17 @@ def markdown(table: Table, results: Mapping[str, RunResult]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _done(table: Table, results: Mapping[str, RunResult]) -> str:
+def _done(results: Mapping[str, RunResult]) -> str:
     reduced = [result for result in results.values() if result.scale is Scale.REDUCED]
     if not reduced:
         return ""
-    first, budget = reduced[0], BUDGETS[table]
-    steps = ", ".join(str(steps) for steps in sorted({r.steps for r in reduced if r.steps}))
+    first = reduced[0]
+    steps = _each(str(steps) for steps in sorted({r.steps for r in reduced if r.steps}))
+    rates = sorted({r.learning_rate for r in reduced if r.learning_rate is not None})
+    shares = sorted({r.masked_share for r in reduced if r.masked_share is not None})
+    adam = f"Adam with {_each(f'{rate:g}' for rate in rates)}" if rates else "Adam with a rate"
+    drawn = f", {_each(f'{share:.0%}' for share in shares)} of the images drawn from those with "
+    drawn = f"{drawn}lesion masks" if shares else ""
     counts = {
         figure.name: f"{figure.count} slices of {figure.patients} patients or clusters"
         for result in reduced
@@ -157,11 +162,47 @@ def _done(table: Table, results: Mapping[str, RunResult]) -> str:
     on = ", ".join(f"{_HEADING[name]}: {count}" for name, count in sorted(counts.items()))
     return (
         f"Every row: {steps} optimizer steps of {first.batch_size} images, seed {first.seed}, "
-        f"Adam with {budget.learning_rate:g} falling along a cosine, {budget.masked_share:.0%} of "
-        f"the images drawn from those with lesion masks, data with sha256 "
-        f"`{first.data_sha256[:12]}`; {first.protocol}. Reported on: {on}. Classes and lesions are "
-        "cut at 0.5. Intervals: 95 %, bootstrap over patients or clusters of near duplicates."
+        f"{adam} falling along a cosine{drawn}, data with sha256 `{first.data_sha256[:12]}`; "
+        f"{first.protocol}. Reported on: {on}. Classes and lesions are cut at 0.5. Intervals: "
+        "95 %, bootstrap over patients or clusters of near duplicates."
+        f"{_made_with(reduced)}"
     )
+
+
+def _each(values: Iterable[str]) -> str:
+    return ", ".join(values)
+
+
+def _made_with(results: Sequence[RunResult]) -> str:
+    """Name the commits that the rows were made with, as far as the runs kept them."""
+    commits = sorted({result.git_commit for result in results if result.git_commit})
+    if not commits:
+        return ""
+    return f" Made with the code of commit {_each(f'`{_short(commit)}`' for commit in commits)}."
+
+
+def _short(commit: str) -> str:
+    sha1, dash, changed = commit.partition("-")
+    return f"{sha1[:12]}{dash}{changed}"
+
+
+def _learned_nothing(results: Mapping[str, RunResult]) -> str:
+    """Name the rows whose classifier calls every image the same: their figures are no skill."""
+    named = [
+        get(name).title
+        for name, result in results.items()
+        if {_value(result.figure(each)) for each in ("sensitivity", "specificity")} == {0.0, 1.0}
+    ]
+    if not named:
+        return ""
+    return (
+        "Called every image the same class, with or without COVID-19, and so learned nothing "
+        f"within this budget: {_each(named)}."
+    )
+
+
+def _value(figure: MeasuredFigure | None) -> float | None:
+    return None if figure is None else figure.value
 
 
 _HEADING = dict(zip(FIGURES, HEADINGS, strict=True))

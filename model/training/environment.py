@@ -31,6 +31,11 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def code_commit() -> str:
+    """Return the commit this code is of, ``-dirty`` behind it if files were changed, or nothing."""
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
 def _git(*arguments: str) -> str:
     """Ask git about the checkout this code runs from, if it does."""
     folder = Path(__file__).parents[2]

@@ -17,6 +17,7 @@ from model.experiments.crops import SOURCE, make_crop
 from model.experiments.experiment import Experiment, Procedure, Scale, Table
 from model.experiments.procedures import begin_second_stage, stages
 from model.experiments.runner import Order, run_experiment
+from model.training.environment import code_commit
 from model.weights_file import save_weights
 from worker.cli.exit_codes import ExitCode
 
@@ -80,6 +81,8 @@ def test_a_finished_run_is_reported_and_not_run_again(tmp_path):
     assert (result.steps, result.batch_size, result.epoch_steps) == (6, 4, 3)
     assert {"dice", "auc", "accuracy"} <= {figure.name for figure in result.figures}
     assert result.cpu_seconds > 0
+    assert (result.learning_rate, result.masked_share) == (1e-2, 0.0)
+    assert result.git_commit == code_commit()
     with pytest.raises(TrainingError, match="holds a run already: add --resume"):
         _run(experiment, tmp_path / "run")
     lines = []

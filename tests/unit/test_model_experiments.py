@@ -1,5 +1,6 @@
 """The rows of the tables: their settings, their data's parts, their figures and their pages."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,16 @@ from model.experiments.experiment import BUDGETS, Scale, Table
 from model.experiments.figures import measure
 from model.experiments.held_out import parts_of, shares
 from model.experiments.result import MeasuredFigure, RunResult
-from model.experiments.table import collect, columns, lines, order, read_results, rows, write_tables
+from model.experiments.table import (
+    collect,
+    columns,
+    lines,
+    markdown,
+    order,
+    read_results,
+    rows,
+    write_tables,
+)
 
 TABLE2 = (
     "t1_t2",
@@ -170,6 +180,9 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     result = _result("t1_t2", dice=0.5)
     result.write(tmp_path / "result.json")
     assert RunResult.read(tmp_path / "result.json") == result
+    known = replace(result, git_commit="c" * 40, learning_rate=1e-3, masked_share=0.25)
+    known.write(tmp_path / "result.json")
+    assert RunResult.read(tmp_path / "result.json") == known
     (tmp_path / "result.json").write_text('{"experiment": "t1_t2"}')
     with pytest.raises(TrainingError, match=r"result\.json: no result of an experiment"):
         RunResult.read(tmp_path / "result.json")
@@ -190,6 +203,42 @@ def test_the_table_stands_beside_the_papers(tmp_path):
     assert "| T1 & T2 | 0.6894 | 0.500 (0.450 to 0.550) |" in page
     assert "600 optimizer steps of 8 images" in page
     assert "| T1 & T2 | 128 | 1,000 | 600 | 400 | 2.0 |" in page
+
+
+def test_results_that_do_not_say_what_made_them_are_read(tmp_path):
+    _result("t1_t2", dice=0.5).write(tmp_path / "result.json")
+    values = json.loads((tmp_path / "result.json").read_text())
+    for name in ("git_commit", "learning_rate", "masked_share"):
+        del values[name]
+    (tmp_path / "result.json").write_text(json.dumps(values))
+    old = RunResult.read(tmp_path / "result.json")
+    assert (old.git_commit, old.learning_rate, old.masked_share) == ("", None, None)
+    page = markdown(Table.TABLE2, {"t1_t2": old})
+    assert "Adam with a rate falling along a cosine, data with" in page
+    assert "commit" not in page
+
+
+def test_a_page_tells_what_its_runs_were_made_with():
+    made = {"learning_rate": 3e-4, "masked_share": 0.5}
+    results = {
+        "t1_t2": replace(_result("t1_t2", dice=0.5), git_commit="b" * 40, **made),
+        "cnn8": replace(_result("cnn8", auc=0.8), git_commit="a" * 40 + "-dirty", **made),
+    }
+    page = markdown(Table.TABLE2, results)
+    assert "Adam with 0.0003 falling along a cosine, 50% of the images drawn from those" in page
+    assert f"with the code of commit `{'a' * 12}-dirty`, `{'b' * 12}`." in page
+
+
+def test_a_row_that_calls_everything_one_class_is_said_to_have_learned_nothing():
+    results = {
+        "vgg16": _result("vgg16", sensitivity=0.0, specificity=1.0, auc=0.5),
+        "capsule": _result("capsule", sensitivity=1.0, specificity=0.0, auc=0.6),
+        "resnet50": _result("resnet50", sensitivity=1.0, specificity=0.1, auc=0.6),
+        "two_stage": _result("two_stage", dice=0.5),
+    }
+    page = markdown(Table.BASELINES, results)
+    assert "learned nothing within this budget: VGG16, Capsule network." in page
+    assert "learned nothing" not in markdown(Table.BASELINES, {"two_stage": results["two_stage"]})
 
 
 def test_says_how_far_the_order_agrees_and_how_sure_that_is():
