@@ -31,6 +31,7 @@ from model.registry import (
     read_entry,
     require_name,
 )
+from model.training.run_end import stopped_after
 from model.weights_file import round_weights
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class ReleaseOptions:
     seen
         Digests of the patients and files the network was trained on, for those who test it; see
         `model.data.fingerprints`. None: the version does not say.
+    unfinished
+        Whether a run may be released that was stopped before its end; the model card says so.
     data_file
         Name of the data manifest; of a path the last part is taken, since what is stored is read
         elsewhere.
@@ -111,6 +114,7 @@ class ReleaseOptions:
     calibration: CalibrationMethod = CalibrationMethod.AUTO
     half_precision: bool = False
     seen: Fingerprints | None = None
+    unfinished: bool = False
     data_file: str = "MANIFEST.csv"
 
     def __post_init__(self) -> None:
@@ -145,8 +149,8 @@ def release_run(
     Raises
     ------
     RegistryError
-        If the version exists already, the run or its data are no use, or the run was trained on
-        other data: a released version never changes.
+        If the version exists already (a released version never changes), the run or its data are
+        no use, or the run was not finished or trained on other data.
     DatasetError
         If there are no validation data.
     """
@@ -160,13 +164,14 @@ def release_run(
     if options.data_sha256:
         _require_own_data(run, options.data_sha256)
     config = TrainingConfig.from_json((run / RUN_CONFIG).read_text())
+    stopped = _require_end(run, config, options)
     report("reading the data", None)
     samples = load(finished.network.input_size)
     validation = [sample for sample in samples if sample.split is Split.VALIDATION]
     if not sources_with_both_classes(validation):
         raise RegistryError(_UNDECIDABLE)
-    with _whole(folder) as unfinished:
-        weights = _store_weights(finished, unfinished / WEIGHTS_FILE, options)
+    with _whole(folder) as making:
+        weights = _store_weights(finished, making / WEIGHTS_FILE, options)
         # What is stored is read elsewhere: it tells no path of this machine.
         subject = replace(weights, title=identity.title)
         evaluated = evaluate_subject(
@@ -187,15 +192,15 @@ def release_run(
             samples=samples,
             evaluation=evaluated.evaluation,
             decision=decision,
-            note=identity.note,
+            note=" ".join(filter(None, (identity.note, stopped))),
             empty_mask_sources=config.empty_mask_sources,
         )
-        write_text(unfinished / TRAINING_FILE, config.to_json() + "\n")
-        write_text(unfinished / EVALUATION_FILE, evaluated.evaluation.to_json())
-        write_text(unfinished / CARD_FILE, write_card(card))
-        listed = _write_seen(unfinished / TRAINING_DATA_FILE, samples, options.seen)
+        write_text(making / TRAINING_FILE, config.to_json() + "\n")
+        write_text(making / EVALUATION_FILE, evaluated.evaluation.to_json())
+        write_text(making / CARD_FILE, write_card(card))
+        listed = _write_seen(making / TRAINING_DATA_FILE, samples, options.seen)
         manifest = replace(manifest, training_data_sha256=listed)
-        write_text(unfinished / MANIFEST_FILE, manifest.to_json())
+        write_text(making / MANIFEST_FILE, manifest.to_json())
     return RegistryEntry(manifest, folder)
 
 
@@ -255,6 +260,17 @@ def _seen_by_weights(file: Path, sha256: str, registry: Registry) -> Fingerprint
         return seen_by_run(file.parent, Path(manifest), registry) if manifest else None
     except (DatasetError, OSError, RegistryError):
         return None  # its data were moved or changed since, or its folder is damaged
+
+
+def _require_end(run: Path, config: TrainingConfig, options: ReleaseOptions) -> str:
+    """Refuse a run that was stopped before its end, or say it for the model card."""
+    stopped = stopped_after(run, config)
+    if stopped and not options.unfinished:
+        raise RegistryError(
+            f"{run} is not finished, it was {stopped}: go on with lungwatch train --resume, or "
+            "release what there is with --unfinished, which the model card will say"
+        )
+    return f"The run was {stopped}." if stopped else ""
 
 
 def _require_own_data(run: Path, sha256: str) -> None:

@@ -28,7 +28,7 @@ from model.errors import (
 )
 from model.inference import PredictionOptions, Predictor
 from model.registry import NOT_EVALUATED, Registry
-from model.release import Identity, release_run
+from model.release import Identity, ReleaseOptions, release_run
 from model.training.trainer import Trainer
 from model.volume import CtVolume
 
@@ -340,6 +340,20 @@ def test_a_version_is_released_once(registry, finished, samples):
         release_run(
             finished[0], registry.roots[0], Identity("drawn", "1.0.0", ""), lambda _: samples
         )
+
+
+def test_a_run_that_was_stopped_is_released_only_when_that_is_said(finished, samples, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    lines = (run / "metrics.csv").read_text().splitlines(keepends=True)
+    (run / "metrics.csv").write_text("".join(lines[:-1]))
+    identity = Identity("drawn", "1.0.0", "", "Cut short.")
+    with pytest.raises(RegistryError, match=r"stopped after 1 of at most 2 epochs.*--unfinished"):
+        release_run(run, tmp_path / "models", identity, lambda _: samples)
+    assert not (tmp_path / "models").exists()
+    options = ReleaseOptions(unfinished=True)
+    entry = release_run(run, tmp_path / "models", identity, lambda _: samples, options)
+    assert "Cut short. The run was stopped after 1 of at most 2 epochs." in entry.model_card
 
 
 def test_a_release_needs_both_classes_to_be_calibrated(finished, samples, tmp_path):

@@ -149,6 +149,13 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
             "fit it."
         ),
     ] = CalibrationChoice.AUTO,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--unfinished",
+            help="Release a run that was stopped before its end; the model card says so.",
+        ),
+    ] = False,
     half_precision: Annotated[
         bool,
         typer.Option(
@@ -172,7 +179,14 @@ def release_(  # noqa: PLR0913 - each one is an option of the command
     method = CalibrationMethod(calibration.value)
     with output.progress_bar("taking the fingerprints of the data") as report:
         seen = seen_by_run(run, data, Registry([out]), earlier_data or ())
-        options = ReleaseOptions(manifest_digest(data), method, half_precision, seen, data.name)
+        options = ReleaseOptions(
+            data_sha256=manifest_digest(data),
+            calibration=method,
+            half_precision=half_precision,
+            seen=seen,
+            unfinished=unfinished,
+            data_file=data.name,
+        )
         entry = release_run(
             run,
             out,
