@@ -16,6 +16,7 @@ from model.experiments.procedures import Work, carry_out
 from model.experiments.result import RunResult
 from model.files import write_text
 from model.training.environment import code_commit
+from model.training.run_folder import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,8 +151,9 @@ def run_experiment(
 
 def _leave_nothing(folder: Path) -> None:
     """Take back the settings of a run whose data were refused before it began."""
-    if [each.name for each in folder.iterdir()] == [SETTINGS]:
-        (folder / SETTINGS).unlink()
+    if {each.name for each in folder.iterdir()} <= {SETTINGS, LOCK}:
+        for name in (SETTINGS, LOCK):
+            (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from model.training.run_state import RunState
 
 CONFIG, DATA, ORIGIN, METRICS = "config.json", "data.sha256", "environment.json", "metrics.csv"
+LOCK = "lock"
 _TEMPORARY = re.compile(r"\.[\w-]+\.\d+\.\w+")  # as `model.files.replaced` names them
 
 

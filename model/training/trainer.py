@@ -19,7 +19,7 @@ from model.training.checkpoint import (
 from model.training.curves import draw_curves, write_events
 from model.training.pipeline import epoch_steps, require_shares, training_batches
 from model.training.progress import Progress, describe
-from model.training.run_folder import RunFolder
+from model.training.run_folder import LOCK, RunFolder
 from model.training.run_state import RunState
 from model.training.step import TrainingStep
 from model.weights_file import save_weights
@@ -102,7 +102,7 @@ class Trainer:
             If the folder holds a run with other settings or data, none of its checkpoints is
             whole, or another process is training there.
         """
-        if not self.folder.exists():
+        if not self.folder.exists() or not any(self.folder.iterdir()):
             return ""
         with self._alone():  # what is cleared away may be what a live run is writing
             self.files.require_same()
@@ -240,7 +240,7 @@ class Trainer:
     def _alone(self) -> AbstractContextManager[None]:
         """Keep a second process from training in the same folder."""
         held = TrainingError(f"{self.folder}: another process is training here")
-        return locked(self.folder / "lock", held)
+        return locked(self.folder / LOCK, held)
 
     def _coming_best(self) -> Path:
         return self.folder / f"best-{self.state.best_epoch}.npz"

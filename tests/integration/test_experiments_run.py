@@ -95,9 +95,11 @@ def test_a_finished_run_is_reported_and_not_run_again(tmp_path):
 def test_a_run_whose_data_are_refused_leaves_nothing(tmp_path):
     experiment = _experiment(Architecture.MULTITASK, BOTH)
     ill = [each for each in _samples() if each.covid or each.split is Split.VALIDATION]
-    with pytest.raises(DatasetError):
-        run_experiment(experiment, ill, DIGEST, tmp_path / "tiny", ALL)
-    assert not (tmp_path / "tiny").exists()
+    same = [replace(each, pixels="same") for each in _samples()]
+    for refused, told in ((ill, "no sample without COVID-19"), (same, "same pixels")):
+        with pytest.raises(DatasetError, match=told):
+            run_experiment(experiment, refused, DIGEST, tmp_path / "tiny", ALL)
+        assert not (tmp_path / "tiny").exists()
 
 
 def test_a_stopped_run_goes_on_to_the_same_figures(tmp_path):
