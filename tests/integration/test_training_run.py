@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.training_data import DrawnData
+from support.training_data import draw_three_sources
 from tensorflow.core.util.event_pb2 import Event
 
 from model.config import NetworkConfig, Task, TrainingConfig
 from model.data.dataset import Split, load_samples, require_apart
-from model.data.manifest import read_manifest, write_manifest
 from model.errors import (
     ConfigError,
     DatasetError,
@@ -46,45 +45,9 @@ CONFIG = TrainingConfig(
 )
 
 
-def _figure(generator, *, covid):
-    figure = np.zeros((96, 128), np.uint8)
-    figure[8:-8, 8:-8] = 220
-    figure[20:-20, 20:56] = figure[20:-20, 72:108] = 40
-    if covid:
-        row = int(generator.integers(30, 50))
-        figure[row : row + 20, 24:48] = 140
-    return figure + generator.integers(0, 20, figure.shape).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    data = DrawnData(tmp_path_factory.mktemp("data"))
-    generator = np.random.default_rng(0)
-    add = data.add
-    for split in ("train", "val"):
-        for label in ("COVID", "NonCOVID"):
-            for number in range(4):
-                figure = _figure(generator, covid=label == "COVID")
-                add(f"covid-ct/{split}/{label}/{number}.png", figure, label, f"{split}{number}")
-    for number in range(8):
-        add(f"luna-noncovid/{number}.png", _figure(generator, covid=False), "NonCOVID", str(number))
-    for number in range(8):
-        figure = _figure(np.random.default_rng(number), covid=True)
-        turned = np.rot90(figure, number % 4).copy()
-        add(f"covid-semiseg/train/img/{number}.png", turned.T, "COVID")
-        mask = ((turned > 120) & (turned < 180)).astype(np.uint8) * 255
-        add(f"covid-semiseg/train/mask/{number}.png", mask.T, "mask")
-    path = data.manifest()
-    # Nobody knows the patients of these: their near duplicates follow, the others train.
-    measured = "covid-semiseg/train/img/6.png"
-    write_manifest(
-        path,
-        [
-            replace(row, split=Split.VALIDATION) if row.path == measured else row
-            for row in read_manifest(path).rows
-        ],
-    )
-    return path
+    return draw_three_sources(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
