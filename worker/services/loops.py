@@ -26,7 +26,8 @@ class Loop:
     run_once
         One round; returns how much it did. The next round follows at once while there was work.
     pause_seconds
-        Pause after a round without work or with an error; `wake` ends it early.
+        Pause after a round without work, which `wake` ends early, or with an error, which it does
+        not: while the database is away each instance that comes would only fail once more.
     """
 
     def __init__(self, name: str, run_once: Callable[[], int], pause_seconds: float) -> None:
@@ -59,6 +60,7 @@ class Loop:
                 done = self._run_once()
             except Exception as error:
                 log.exception("loop_round_failed", loop=self._name, error=type(error).__name__)
-                done = 0
+                self._stopping.wait(self._pause_seconds)
+                continue
             if not done and not self._stopping.is_set():
                 self._wake.wait(self._pause_seconds)
