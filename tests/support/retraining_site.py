@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.registry import RegistryEntry
+    from model.volume import CtVolume
 
 READER = Reviewer("Dr. Roe")
 
@@ -74,7 +76,8 @@ class RetrainingSite:
         volume, lesions = small_phantom()
         tiny = bootstrap.load_predictor(self.settings)
         for number in numbers:
-            files[number] = write_small_ct(self.folder / f"ct-{number}", number, volume)
+            own = _of_another_patient(volume, int(number))
+            files[number] = write_small_ct(self.folder / f"ct-{number}", number, own)
             installation.receive(files[number])
             # What the tiny network finds is anything; where a label is counted on, it is stated.
             installation.screen(tiny if number in "15" else StatedPredictor())
@@ -91,3 +94,9 @@ class RetrainingSite:
         desk.correct("3", corrected, READER)
         desk.reject("4", RejectReason.WRONG_LESIONS, READER)
         desk.reject("5", RejectReason.UNUSABLE, READER)
+
+
+def _of_another_patient(volume: CtVolume, number: int) -> CtVolume:
+    """Give each patient noise of his own: the same pixels may not both train and choose."""
+    noise = np.random.default_rng(number).integers(-8, 9, volume.hounsfield.shape)
+    return replace(volume, hounsfield=volume.hounsfield + noise.astype(volume.hounsfield.dtype))
