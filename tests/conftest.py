@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from support.real_data import real_data
 from support.services import PostgresqlServer, RedisServer, require, skip_or_fail
 from support.storescu import Storescu
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 def data_dir() -> Path:
     """Real data: LUNGWATCH_TEST_DATA, or shared/data beside the repository."""
     return real_data()
+
+
+@pytest.fixture(autouse=True)
+def log_lines_as_before() -> Iterator[None]:
+    """Undo what a test, or a scenario within it, changes in how log lines are made."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

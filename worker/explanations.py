@@ -133,7 +133,7 @@ REASONS: Mapping[Reason, Explanation] = {
         "irregular slice spacing", "Send a reconstruction with even spacing."
     ),
     Reason.CONFLICTING_DUPLICATES: Explanation(
-        "different images at one position, or different objects under one UID",
+        "different images at one position, or objects under one UID",
         "Find out at the source which is right; we do not guess.",
     ),
     Reason.MISSING_RESCALE: Explanation(

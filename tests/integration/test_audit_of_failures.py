@@ -168,6 +168,8 @@ REFUSED_COMMANDS = [
 ]
 
 
+# Eleven processes; what writes their lines was tried on both databases above.
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_a_person_is_refused_is_on_record_and_exports_to_the_schema(shell, tmp_path):
     for arguments, action, error in REFUSED_COMMANDS:
         before = len(lines(shell.database))

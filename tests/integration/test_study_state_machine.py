@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -29,9 +28,6 @@ from support import study_invariants
 from support.drawn_instances import SLICES, Drawn
 from support.faulty_parts import Pacs
 from support.faulty_site import Site, Worker, encode_briefly, make_template
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _EXAMPLES = int(os.environ.get("LUNGWATCH_FUZZ_EXAMPLES", "0"))
 _IN_MEMORY = Path("/dev/shm")
@@ -197,12 +193,9 @@ class StudyHistories(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def quiet() -> Iterator[None]:
+def quiet() -> None:
     """Thousands of steps, each with its lines in the log."""
-    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
 
 
 @pytest.mark.usefixtures("quiet")

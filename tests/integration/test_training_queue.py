@@ -104,7 +104,7 @@ def test_a_killed_trainer_is_followed_by_one_that_goes_on(tmp_path, valkey):
     site.review("1")
     done = lungwatch(
         *("retrain", "--queue", "--json", "--out", tmp_path / "run", "--base", site.base),
-        *("--epochs", 40, "--patience", 40, "--steps-per-epoch", 10),
+        *("--epochs", 12, "--patience", 12, "--steps-per-epoch", 10),
         **site.given,
     )
     assert done.code == 0, done.stderr
