@@ -10,7 +10,6 @@ import time
 import pytest
 from support.system import wait_until
 
-from worker.services.loops import Loop
 from worker.supervisor import Supervisor
 
 CHILD = """
@@ -91,20 +90,3 @@ def test_children_end_with_a_killed_supervisor(journal):
     parent.kill()
     parent.wait()
     wait_until("the child's end", lambda: lines(journal)[-1] == "only stopped", 20)
-
-
-def test_a_loop_survives_a_failing_round_and_can_be_woken():
-    rounds = []
-
-    def one_round() -> int:
-        rounds.append(time.monotonic())
-        if len(rounds) == 1:
-            raise ConnectionError("the database is away")
-        return 0
-
-    loop = Loop("test", one_round, pause_seconds=3600)
-    loop.start()
-    wait_until("the first round", lambda: len(rounds) == 1, 5)
-    loop.wake()
-    wait_until("the second round", lambda: len(rounds) == 2, 5)
-    loop.stop(timeout=5)

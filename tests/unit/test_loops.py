@@ -57,6 +57,21 @@ def test_a_round_that_failed_is_tried_again_after_its_pause_however_often_it_is_
     assert min(later - sooner for sooner, later in itertools.pairwise(tried)) >= 0.5
 
 
+def test_a_round_that_failed_does_not_end_the_loop(start):
+    rounds = []
+    done = threading.Event()
+
+    def fail_once():
+        rounds.append(len(rounds))
+        if len(rounds) == 1:
+            raise ConnectionError("the database is away")
+        done.set()
+        return 0
+
+    start(fail_once, 0.1)
+    assert done.wait(timeout=30)
+
+
 def test_a_pause_after_a_failure_does_not_hold_up_the_end(start):
     loop = start(lambda: 1 / 0, 600)
     time.sleep(0.1)
