@@ -83,17 +83,17 @@ def evaluate(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("--slice-labels needs exactly one --series, which they label")
     from dataclasses import replace
 
+    from model.evaluation.subject import evaluation_without_images, find_subject
+    from worker.bootstrap import registry
     from worker.cli.start import start_command
     from worker.quiet_tensorflow import import_tensorflow_quietly
 
-    import_tensorflow_quietly()
-    from model.evaluation.folder import REPORT_FILE, write_evaluation
-    from model.evaluation.subject import evaluation_without_images, find_subject
-    from worker.bootstrap import registry
-    from worker.versions.labelled_series import SliceLabels
-
     settings = start_command()
     subject = find_subject(model, lambda: registry(settings))
+    import_tensorflow_quietly()
+    from model.evaluation.folder import REPORT_FILE, write_evaluation
+    from worker.versions.labelled_series import SliceLabels
+
     with output.progress_bar("") as report:
         evaluated = None if data is None else _on_images(subject, data, split, report)
         labels = None if slice_labels is None else SliceLabels(slice_labels, labels_descending)

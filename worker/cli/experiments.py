@@ -74,12 +74,10 @@ def run(
     ] = None,
 ) -> None:
     """Train an experiment's system and report on the part of the data it did not learn from."""
-    from worker.quiet_tensorflow import import_tensorflow_quietly
-
-    import_tensorflow_quietly()
     from model.errors import ConfigError
     from model.experiments import select
     from model.experiments.experiment import Scale
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
     if scale not in set(Scale):
         raise ConfigError(f"--scale is {' or '.join(Scale)}, not {scale}")
@@ -87,6 +85,7 @@ def run(
     if imagenet_weights is not None and len(chosen) > 1:
         raise ConfigError("--imagenet-weights belongs to one network: name one experiment")
 
+    import_tensorflow_quietly()
     from model.devices import configure_devices
     from model.experiments.runner import Order
 

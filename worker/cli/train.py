@@ -45,20 +45,20 @@ def train(
     ] = False,
 ) -> None:
     """Train a network: seeded, stopped by its validation score, resumable at any moment."""
-    from worker.quiet_tensorflow import import_tensorflow_quietly
-
-    import_tensorflow_quietly()
-    from model.data.dataset import load_samples
-    from model.devices import configure_devices
     from model.errors import TrainingError
     from model.training.checkpoint import has_checkpoint
-    from model.training.trainer import Trainer
-    from worker.cli.output import progress_bar, stderr
-    from worker.training.slices import read_training_slice
+    from worker.quiet_tensorflow import import_tensorflow_quietly
 
     settings = _settings(config)
     if has_checkpoint(out / "last") and not resume:
         raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
+    import_tensorflow_quietly()
+    from model.data.dataset import load_samples
+    from model.devices import configure_devices
+    from model.training.trainer import Trainer
+    from worker.cli.output import progress_bar, stderr
+    from worker.training.slices import read_training_slice
+
     configure_devices()
     with progress_bar("") as report:
         report(f"reading {data}", None)
