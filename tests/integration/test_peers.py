@@ -295,7 +295,7 @@ def test_a_rejection_is_told_as_one_however_fast_it_comes(objects: list[Outgoing
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=reject, args=(server,), daemon=True).start()
-        peer = open_peer(dimse(server.getsockname()[1]))
+        peer = open_peer(dimse(server.getsockname()[1], connect_timeout=60.0))
         for _ in range(100):
             with pytest.raises(PeerNotReadyError, match="rejected the association: Calling AE"):
                 peer.store(objects[:1])
