@@ -6,6 +6,7 @@ longer than any task. A task's effect is its number on a line of a file.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ def make_app(broker_url: str) -> Celery:
 
 def run(broker_url: str, folder: Path) -> None:
     """Be a worker."""
+    # Lungwatch's own set-up of logging keeps Celery's away, whose line tells that it is ready.
+    logging.basicConfig(level=logging.INFO)
     app = make_app(broker_url)
 
     @app.task(name=TASK)
