@@ -8,6 +8,8 @@ peer may send the next data set before the one before it is answered.
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -39,18 +41,24 @@ class FiledDataSet(BytesIO):
 
     def __init__(self, folder: Path, begun: BytesIO) -> None:
         super().__init__()
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this object
-        self._file.write(begun.getbuffer())
+        # Without a buffer, whose last bytes would fail a second time when the file is closed.
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed with this object
         self.failure: OSError | None = None
+        with begun.getbuffer() as arrived:
+            self._add(arrived)
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Add what has arrived; what cannot be written is told at the end, by `failure`."""
         try:
             if self.failure is None:
-                self._file.write(data)
+                self._add(data)
         except OSError as error:
             self.failure = error
         return len(data)
+
+    def _add(self, data: bytes | memoryview) -> None:
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def tell(self) -> int:
         """Return how many bytes have arrived."""

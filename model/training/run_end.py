@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from model.training.run_folder import METRICS
+from model.training.run_state import RunState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 def stopped_after(run: Path, config: TrainingConfig) -> str:
     """Say how far a run has come that was stopped before its end; empty for one that has ended.
-
-    A run ends after its epochs, or when its validation score has not risen for as many of them as
-    its patience.
 
     Parameters
     ----------
@@ -31,8 +29,7 @@ def stopped_after(run: Path, config: TrainingConfig) -> str:
             scores = [float(row["score"]) for row in csv.DictReader(file)]
     except FileNotFoundError:
         return ""  # not a folder of ours, so that nobody knows
-    epochs = len(scores)
-    since_best = epochs - scores.index(max(scores)) - 1 if scores else 0
-    if epochs >= config.epochs or since_best >= config.patience:
+    best_epoch = scores.index(max(scores)) + 1 if scores else 0
+    if RunState(epoch=len(scores), best_epoch=best_epoch).ended(config.epochs, config.patience):
         return ""
-    return f"stopped after {epochs} of at most {config.epochs} epochs"
+    return f"stopped after {len(scores)} of at most {config.epochs} epochs"

@@ -37,6 +37,10 @@ class RunState:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def ended(self, epochs: int, patience: int) -> bool:
+        """Whether the run is over: after its epochs, or for want of improvement."""
+        return self.epoch >= epochs or self.exhausted(patience)
+
     def exhausted(self, patience: int) -> bool:
         """Whether the validation score has not risen for so many epochs."""
         return self.epoch - self.best_epoch >= patience

@@ -153,9 +153,7 @@ class Trainer:
             self._save()
             self._begun = True
         progress = Progress(self.steps * self.config.epochs)
-        while self.state.epoch < self.config.epochs and not self.state.exhausted(
-            self.config.patience
-        ):
+        while not self.state.ended(self.config.epochs, self.config.patience):
             losses = self._train_epoch(progress, report)
             self._finish_epoch(losses | self._validate())
             report(describe(self.state.history[-1]))
