@@ -100,11 +100,24 @@ def raw_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
 
 @pytest.fixture(scope="module")
-def storing_pacs() -> Iterator[int]:
+def start_pacs() -> Iterator[Callable[[Callable[[evt.Event], int]], int]]:
+    """Start a PACS named PACS: give what answers each C-STORE, get its port."""
+    servers = []
+
+    def start(on_store: Callable[[evt.Event], int]) -> int:
+        ae = AE(ae_title="PACS")
+        ae.supported_contexts = AllStoragePresentationContexts
+        handlers = [(evt.EVT_C_STORE, on_store)]
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        servers.append(server)
+        return server.server_address[1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def storing_pacs(start_pacs: Callable[[Callable[[evt.Event], int]], int]) -> int:
     """Run a PACS that stores everything and keeps nothing; give its port."""
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, lambda _event: 0x0000)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    yield server.server_address[1]
-    server.shutdown()
+    return start_pacs(lambda _event: 0x0000)

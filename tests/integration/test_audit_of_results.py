@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydicom.uid import SegmentationStorage
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support.audit_lines import lines, the_only
 from support.installation import Installation
 from support.small_ct import write_small_ct
@@ -24,6 +23,8 @@ from worker.screening.sweeper import Sweeper
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pynetdicom import evt
+
 
 SERIOUS = AuditOutcome.SERIOUS_FAILURE
 # Must not be found in the trail.
@@ -37,24 +38,18 @@ def _site(folder: Path, predictor: StatedPredictor, **settings: object) -> Insta
     return site
 
 
-def test_results_a_destination_refuses_have_a_line_beside_the_one_of_those_it_takes(tmp_path):
+def test_results_a_destination_refuses_have_a_line_beside_the_one_of_those_it_takes(
+    tmp_path, start_pacs
+):
     """PS3.15 section A.5.2: no message with mixed results."""
 
     def answer(event: evt.Event) -> int:
         seg = event.request.AffectedSOPClassUID == SegmentationStorage
         return 0x0000 if seg else 0xA900
 
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, answer)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    try:
-        port = server.server_address[1]
-        url = f"dimse://PACS@127.0.0.1:{port}?commitment=none"
-        site = _site(tmp_path, StatedPredictor(), destinations=url)
-        site.deliver()
-    finally:
-        server.shutdown()
+    url = f"dimse://PACS@127.0.0.1:{start_pacs(answer)}?commitment=none"
+    site = _site(tmp_path, StatedPredictor(), destinations=url)
+    site.deliver()
     study = site.study()
     assert (study.state, study.reason) == (StudyState.FAILED, "delivery_refused")
     sent = [line for line in lines(site.database) if line.action is AuditAction.RESULT_SENT]

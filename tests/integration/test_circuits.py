@@ -7,11 +7,12 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
+import pydicom
 import pytest
+from support.small_ct import write_small_ct
 from support.study_rows import screened_study
 
 from dicom_node.config import DimseDestination
-from dicom_node.peers.contract import outcome_of
 from worker.db import circuits, deliveries
 from worker.db.engine import now
 from worker.db.tables import Circuit, Delivery, Event
@@ -141,13 +142,15 @@ def test_a_node_that_starts_probes_at_once_and_with_one_object(database):
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_node_that_records_and_one_that_takes_do_not_wait_for_each_other(
-    database, tmp_path, monkeypatch
+    database, tmp_path, monkeypatch, start_pacs
 ):
     """The first records that the destination is back while the second is about to probe it."""
     with database.transaction() as session:
         probe, _ = screened_study(session).deliveries
-        probe.path, probe.sha256 = "seg.dcm", hashlib.sha256(b"seg").hexdigest()
-        (tmp_path / probe.path).write_bytes(b"seg")
+        sent = write_small_ct(tmp_path)[0]
+        probe.path, probe.sha256 = sent.name, hashlib.sha256(sent.read_bytes()).hexdigest()
+        header = pydicom.dcmread(sent, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        probe.sop_class_uid, probe.sop_instance_uid = header.SOPClassUID, header.SOPInstanceUID
         screened_study(session, "1.9")
         for _ in range(2):
             circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
@@ -171,19 +174,21 @@ def test_a_node_that_records_and_one_that_takes_do_not_wait_for_each_other(
 
     taken: list[Future[int]] = []
 
-    class Pacs:
-        def store(self, objects):
-            with database.transaction() as session:
-                session.get_one(Circuit, "pacs").probe_at = now(session)
-            monkeypatch.setattr(circuits, "passage", slow_passage)
-            taken.append(pool.submit(take))
-            assert takes.wait(10)
-            return [outcome_of(each.sop_instance_uid, 0x0000) for each in objects]
+    def store(_event: object) -> int:
+        with database.transaction() as session:
+            session.get_one(Circuit, "pacs").probe_at = now(session)
+        monkeypatch.setattr(circuits, "passage", slow_passage)
+        taken.append(pool.submit(take))
+        assert takes.wait(10)
+        return 0x0000
 
-    monkeypatch.setattr("worker.delivery.outbox.open_peer", lambda _destination: Pacs())
     monkeypatch.setattr(circuits, "close", told_close)
     there = DimseDestination(
-        name="pacs", ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="NODE"
+        name="pacs",
+        ae_title="PACS",
+        host="127.0.0.1",
+        port=start_pacs(store),
+        calling_ae_title="NODE",
     )
     deliverer = Deliverer(database, tmp_path, [there], RetryPolicy(1, 1, 600))
     with ThreadPoolExecutor(1) as pool:

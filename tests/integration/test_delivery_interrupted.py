@@ -1,7 +1,6 @@
 """Deliveries that are interrupted, by death or by a new screening: the study ends all the same."""
 
 import pytest
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support.installation import Installation
 from support.quick_screening import QuickPredictor
 from support.small_ct import write_small_ct
@@ -52,7 +51,7 @@ def test_what_a_node_died_of_recording_is_recorded_by_the_next(database, tmp_pat
         assert (study.state, study.reason) == (StudyState.FAILED, "delivery_refused")
 
 
-def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path):
+def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path, start_pacs):
     """The new screening gives the very same result and takes its deliveries over."""
 
     def screen_again(_event) -> int:
@@ -63,23 +62,15 @@ def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path):
             site.screen(QuickPredictor())
         return 0x0000
 
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, screen_again)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    try:
-        port = server.server_address[1]
-        site = Installation(
-            tmp_path / "data",
-            destinations=f"dimse://PACS@127.0.0.1:{port}?commitment=none",
-            minimum_slices=3,
-            minimum_coverage_mm=1,
-        )
-        site.receive(write_small_ct(tmp_path / "ct"))
-        site.screen(QuickPredictor())
-        site.deliver()
-    finally:
-        server.shutdown()
+    site = Installation(
+        tmp_path / "data",
+        destinations=f"dimse://PACS@127.0.0.1:{start_pacs(screen_again)}?commitment=none",
+        minimum_slices=3,
+        minimum_coverage_mm=1,
+    )
+    site.receive(write_small_ct(tmp_path / "ct"))
+    site.screen(QuickPredictor())
+    site.deliver()
     study = site.study()
     assert [len(screening.deliveries) for screening in study.screenings] == [0, 3]
     assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")

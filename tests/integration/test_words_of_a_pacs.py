@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pydicom import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support.command import lungwatch
 from support.installation import Installation
 from support.marked_study import MARK, MARKS
@@ -19,7 +18,7 @@ from worker.lifecycle import StudyState
     ("status", "state"),
     [(0xA700, StudyState.DELIVERING), (0xC000, StudyState.FAILED)],
 )
-def test_an_error_comment_is_kept_nowhere(status, state, tmp_path, capfd, caplog):
+def test_an_error_comment_is_kept_nowhere(status, state, tmp_path, start_pacs, capfd, caplog):
     comments = []
 
     def answer(_event) -> Dataset:
@@ -29,27 +28,20 @@ def test_an_error_comment_is_kept_nowhere(status, state, tmp_path, capfd, caplog
         comments.append(said.ErrorComment)
         return said
 
-    ae = AE(ae_title="PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    handlers = [(evt.EVT_C_STORE, answer)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     given = {
         "data_dir": tmp_path / "data",
-        "destinations": f"dimse://PACS@127.0.0.1:{server.server_address[1]}?commitment=none",
+        "destinations": f"dimse://PACS@127.0.0.1:{start_pacs(answer)}?commitment=none",
     }
-    try:
-        site = Installation(
-            given["data_dir"],
-            destinations=given["destinations"],
-            minimum_slices=3,
-            minimum_coverage_mm=1,
-        )
-        site.receive(write_small_ct(tmp_path / "ct"))
-        site.screen(QuickPredictor())
-        ((_, round_),) = dispatch.deliverer(site.settings, site.database).rounds()
-        round_()
-    finally:
-        server.shutdown()
+    site = Installation(
+        given["data_dir"],
+        destinations=given["destinations"],
+        minimum_slices=3,
+        minimum_coverage_mm=1,
+    )
+    site.receive(write_small_ct(tmp_path / "ct"))
+    site.screen(QuickPredictor())
+    ((_, round_),) = dispatch.deliverer(site.settings, site.database).rounds()
+    round_()
     assert comments
     study = site.study()
     assert study.state is state
