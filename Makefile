@@ -5,7 +5,7 @@
 #   make lint types layers  style, static types, import contracts
 #   make faults [SHORT=1]   inject every fault, write docs/reliability.md [ONLY="power_cut ..."]
 #   make bench              measure start-up, receiving, decoding, the network on whole series, killed training
-#   make docs               write the generated pages of docs/ again
+#   make docs               write the generated pages and tables of docs/ again
 #   make lock               resolve the dependencies of pyproject.toml again
 #   make clean              remove what the targets above made, but the environment
 
@@ -62,6 +62,7 @@ bench: $(DEVELOPMENT)
 
 docs: $(DEVELOPMENT)
 	$(PYTHON) -m worker.cli.reference
+	$(PYTHON) -m dicom_node.conformance docs/conformance.md
 
 lock:
 	scripts/lock.sh

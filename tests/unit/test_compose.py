@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from support.services import skip_or_fail
 from typer.main import get_command
 
+from dicom_node.config import DicomWebDestination
 from worker.cli.main import app
 from worker.delivery.destinations import parse_destinations
 from worker.embedded.orthanc import route_stable_studies_lua
@@ -40,6 +42,8 @@ _DECIDED = {
         "GPUS",
     )
 }
+# What the guide has put into compose.override.yaml.
+_OVERRIDE = re.compile(r"`compose\.override\.yaml`:\n\n((?: {4}.*\n)+)")
 _SECRETS = ("postgres_password", "redis_password", "orthanc_password")
 
 
@@ -221,6 +225,27 @@ def test_every_secret_is_a_file_without_default(
         assert read <= set(service.get("secrets", ())), name
     assert list(orthanc["RegisteredUsers"].values()) == ["${ORTHANC_PASSWORD}"]
     assert orthanc["AuthenticationEnabled"] is True
+
+
+def test_the_override_in_the_guide_takes_destinations_from_a_file(
+    services: dict[str, Any], secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (_REPOSITORY / "docs/operators-guide.md").read_text()
+    (block,) = _OVERRIDE.findall(guide)
+    override = _load(textwrap.dedent(block))
+    assert override["secrets"] == {"destinations": {"file": "docker/secrets/destinations"}}
+    assert set(override["services"]) == {"node", "worker", "worker-gpu"}
+    (secrets / "destinations").write_text("stow+https://us:f00d%40@pacs.example/dicom-web\n")
+    for name, change in override["services"].items():
+        assert change["secrets"] == ["destinations"]
+        # As compose merges two files.
+        environment = services[name]["environment"] | change["environment"]
+        with monkeypatch.context() as patch:
+            for variable, value in environment.items():
+                patch.setenv(variable, value.replace("/run/secrets", str(secrets)))
+            (destination,) = parse_destinations(load_settings())
+        assert isinstance(destination, DicomWebDestination)
+        assert (destination.username, destination.password) == ("us", "f00d@")
 
 
 def test_no_secret_is_written_out(text: str) -> None:

@@ -2,6 +2,7 @@ import re
 import runpy
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_readme_opens_with_the_two_commands_and_then_a_picture():
     demo, test, picture = (text.index(part) for part in ("make demo", "make test", "!["))
     assert demo < test < picture
     assert len(text[:picture].splitlines()) <= 8
+
+
+def test_readme_routes_orthanc_as_the_script_of_the_containers_does():
+    script = (ROOT / "docker" / "orthanc" / "route-stable-studies.lua").read_text()
+    function = script[script.index("function OnStableStudy") :]
+    assert textwrap.indent(function, "    ") in (ROOT / "README.md").read_text()
 
 
 def test_every_decision_says_context_decision_and_consequences():
