@@ -1,9 +1,11 @@
-"""Screening jobs with the shipped network, and their results in a PACS."""
+"""Screening jobs and their results in a PACS: once with the shipped network, else a quick one."""
 
 import pydicom
 import pytest
 from support.installation import Installation
 from support.services import require
+from support.small_ct import write_small_ct
+from support.stated import SMALL, StatedPredictor
 
 from worker import bootstrap, dispatch
 from worker.db import screenings, studies
@@ -13,14 +15,14 @@ from worker.lifecycle import DeliveryState, ScreeningState, StudyState
 from worker.settings import load_settings
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def predictor():
-    return bootstrap.load_predictor(load_settings())
+    return StatedPredictor()
 
 
-@pytest.fixture(scope="module")
-def series_files(data_dir):
-    return sorted((data_dir / "series" / "lung_dx-A0001-s3").glob("*.dcm"))
+@pytest.fixture
+def series_files(tmp_path):
+    return write_small_ct(tmp_path / "ct")
 
 
 @pytest.fixture
@@ -51,10 +53,13 @@ def by_position(paths):
     )
 
 
-def test_a_series_becomes_objects_in_the_pacs(tmp_path, pacs, predictor, series_files):
+def test_a_real_series_becomes_objects_in_the_pacs_and_the_same_bytes_again(
+    tmp_path, pacs, data_dir
+):
     folder, url = pacs
     installation = Installation(tmp_path / "data", destinations=url)
-    installation.receive(series_files)
+    predictor = bootstrap.load_predictor(load_settings())
+    installation.receive(sorted((data_dir / "series" / "lung_dx-A0001-s3").glob("*.dcm")))
     installation.screen(predictor)
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.DELIVERING, "waiting_for_destination")
@@ -72,33 +77,6 @@ def test_a_series_becomes_objects_in_the_pacs(tmp_path, pacs, predictor, series_
     assert len(result["slice_probabilities"]) == len(result["screened_slices"]) > 0
     assert 0 < result["lung_volume_ml"] < 10_000
 
-
-def test_results_go_to_two_destinations_one_of_them_dicomweb(
-    tmp_path, pacs, orthanc, predictor, series_files
-):
-    folder, url = pacs
-    web = f"stow+{orthanc.dicomweb_url}#web"
-    installation = Installation(tmp_path / "data", destinations=f"{url},{web}")
-    installation.receive(series_files)
-    installation.screen(predictor)
-    installation.deliver()
-    study = installation.study()
-    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
-    deliveries = study.screenings[0].deliveries
-    assert {d.destination for d in deliveries} == {"PACS", "web"}
-    held = {
-        orthanc.get(f"/instances/{i}")["MainDicomTags"]["SOPInstanceUID"]
-        for i in orthanc.instances()
-    }
-    assert held == set(stored(folder)) == {d.sop_instance_uid for d in deliveries}
-
-
-def test_screening_again_gives_the_same_bytes(tmp_path, pacs, predictor, series_files):
-    folder, url = pacs
-    installation = Installation(tmp_path / "data", destinations=url)
-    installation.receive(series_files)
-    installation.screen(predictor)
-    installation.deliver()
     before = stored(folder)
     with installation.database.transaction() as session:
         studies.requeue(session, studies.find(session, "1"), ["PACS"], rescreen=True)
@@ -114,9 +92,30 @@ def test_screening_again_gives_the_same_bytes(tmp_path, pacs, predictor, series_
     assert stored(folder) == before
 
 
+def test_results_go_to_two_destinations_one_of_them_dicomweb(
+    tmp_path, pacs, orthanc, predictor, series_files
+):
+    folder, url = pacs
+    web = f"stow+{orthanc.dicomweb_url}#web"
+    installation = Installation(tmp_path / "data", destinations=f"{url},{web}", **SMALL)
+    installation.receive(series_files)
+    installation.screen(predictor)
+    installation.deliver()
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
+    deliveries = study.screenings[0].deliveries
+    assert {d.destination for d in deliveries} == {"PACS", "web"}
+    held = {
+        orthanc.get(f"/instances/{i}")["MainDicomTags"]["SOPInstanceUID"]
+        for i in orthanc.instances()
+    }
+    assert held == set(stored(folder)) == {d.sop_instance_uid for d in deliveries}
+
+
 def test_a_late_slice_supersedes_the_report(tmp_path, pacs, predictor, series_files):
     folder, url = pacs
-    installation = Installation(tmp_path / "data", destinations=url)
+    few = {"minimum_slices": 11, "minimum_coverage_mm": 50}
+    installation = Installation(tmp_path / "data", destinations=url, **few)
     # The last slice of the stack is late: without an inner one the series would be refused.
     *early, late = by_position(series_files)
     installation.receive(early)
@@ -140,10 +139,32 @@ def test_a_late_slice_supersedes_the_report(tmp_path, pacs, predictor, series_fi
     assert reference.ReferencedSOPInstanceUID == report_uids[0]
 
 
+def test_results_that_take_turns_are_the_same_each_time(tmp_path, storing_pacs):
+    """As where a version is promoted, rolled back and promoted again; the report as well."""
+    url = f"dimse://PACS@127.0.0.1:{storing_pacs}?commitment=none"
+    site = Installation(tmp_path / "data", destinations=url, **SMALL)
+    site.receive(write_small_ct(tmp_path / "ct"))
+    one, other = StatedPredictor(), StatedPredictor(probability=0.2)
+    given = []
+    for predictor in (one, other, one, other):
+        site.assembler.run_once()
+        site.screen(predictor)
+        site.deliver()
+        objects = site.study().screenings[-1].result["objects"]
+        given.append([(entry["sop_instance_uid"], entry["sha256"]) for entry in objects])
+        with site.database.transaction() as session:
+            studies.requeue(session, studies.find(session, "1"), ["PACS"], rescreen=True)
+    assert given[0] != given[1]
+    assert given[2:] == given[:2]
+
+
 def test_a_pacs_that_is_away_is_waited_for(tmp_path, predictor, series_files):
     (port,) = free_ports(1)
     installation = Installation(
-        tmp_path / "data", destinations=f"dimse://PACS@127.0.0.1:{port}", delivery_lease_seconds=1
+        tmp_path / "data",
+        destinations=f"dimse://PACS@127.0.0.1:{port}",
+        delivery_lease_seconds=1,
+        **SMALL,
     )
     installation.receive(series_files)
     installation.screen(predictor)
@@ -174,7 +195,7 @@ def test_pixels_spoilt_on_disk_refuse_the_study(tmp_path, predictor, data_dir):
 
 
 def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, series_files):
-    installation = Installation(tmp_path / "data", maximum_attempts=1)
+    installation = Installation(tmp_path / "data", maximum_attempts=1, **SMALL)
     installation.receive(series_files)
     (folder,) = (installation.settings.spool_dir / "studies").iterdir()
     away = folder.rename(folder.with_suffix(".gone"))
@@ -191,7 +212,7 @@ def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, 
 def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
     tmp_path, predictor, series_files, error
 ):
-    installation = Installation(tmp_path / "data")
+    installation = Installation(tmp_path / "data", **SMALL)
     installation.receive(series_files)
 
     class Broken:
@@ -214,11 +235,11 @@ def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
 
 
 def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, series_files):
-    installation = Installation(tmp_path / "data")
+    installation = Installation(tmp_path / "data", **SMALL)
     installation.receive(series_files)
 
     class Slow:
-        """The real predictor; while it works, its lease is lost and another worker claims."""
+        """A predictor; while it works, its lease is lost and another worker claims."""
 
         model_version = predictor.model_version
         pipeline_digest = staticmethod(predictor.pipeline_digest)
@@ -238,7 +259,7 @@ def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, serie
 
 
 def test_without_destinations_a_screened_study_is_complete(tmp_path, predictor, series_files):
-    installation = Installation(tmp_path / "data")
+    installation = Installation(tmp_path / "data", **SMALL)
     installation.receive(series_files)
     installation.screen(predictor)
     study = installation.study()
