@@ -16,6 +16,7 @@ TRAINING_QUEUE = "training"
 TRAINING_TASK = "lungwatch.retrain"
 
 _SOCKET_TIMEOUT_SECONDS = 5
+_MARK = "lungwatch-has-published"
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -52,6 +53,30 @@ def make_app(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def broker_forgot(app: Celery) -> bool:
+    """Tell whether the broker lacks our mark: it is another, or has lost what it was given.
+
+    Raises
+    ------
+    redis.exceptions.RedisError
+        If the broker cannot be reached.
+    """
+    with app.connection_or_acquire() as connection:
+        return not connection.default_channel.client.exists(_MARK)
+
+
+def mark_broker(app: Celery) -> None:
+    """Leave our mark in the broker, which goes with all that is in it.
+
+    Raises
+    ------
+    redis.exceptions.RedisError
+        If the broker cannot be reached.
+    """
+    with app.connection_or_acquire() as connection:
+        connection.default_channel.client.set(_MARK, 1)
 
 
 def publish_screening(app: Celery, screening_id: int) -> None:

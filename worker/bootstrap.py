@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from dicom_node.errors import ConfigurationError
 from worker.errors import SchemaOutdatedError, SettingsError
 from worker.quiet_tensorflow import import_tensorflow_quietly
 from worker.settings import PREFIX
@@ -131,7 +132,7 @@ def listener_config(settings: Settings) -> ListenerConfig:
     Raises
     ------
     SettingsError
-        If nobody may send.
+        If nobody may send, or what names the senders cannot be read.
     """
     from dicom_node.config import ListenerConfig
     from worker.encryption import tls_files
@@ -142,18 +143,22 @@ def listener_config(settings: Settings) -> ListenerConfig:
             "separated by commas, or * for everybody."
         )
     tls = None if settings.listen_unencrypted else tls_files(settings)
-    return ListenerConfig(
-        ae_title=settings.ae_title,
-        host=settings.listen_host,
-        port=settings.listen_port,
-        spool_dir=settings.spool_dir,
-        allowed_calling_ae_titles=frozenset(settings.allowed_calling_ae_titles),
-        minimum_free_bytes=settings.minimum_free_mb * _MIB,
-        tls=tls,
-        maximum_associations=settings.maximum_associations,
-        maximum_associations_per_address=settings.maximum_associations_per_address,
-        maximum_instance_bytes=settings.maximum_instance_mb * _MIB,
-    )
+    try:
+        return ListenerConfig(
+            ae_title=settings.ae_title,
+            host=settings.listen_host,
+            port=settings.listen_port,
+            spool_dir=settings.spool_dir,
+            allowed_calling_ae_titles=frozenset(settings.allowed_calling_ae_titles),
+            minimum_free_bytes=settings.minimum_free_mb * _MIB,
+            tls=tls,
+            maximum_associations=settings.maximum_associations,
+            maximum_associations_per_address=settings.maximum_associations_per_address,
+            maximum_instance_bytes=settings.maximum_instance_mb * _MIB,
+        )
+    except ConfigurationError as error:
+        name = "allowed_calling_ae_titles"
+        raise SettingsError(str(error).replace(name, f"{PREFIX}{name.upper()}")) from error
 
 
 def selection_policy(settings: Settings) -> SelectionPolicy:
@@ -186,12 +191,15 @@ def assembler(settings: Settings, database: Database) -> Assembler:
 
 def sweeper(settings: Settings, database: Database) -> Sweeper:
     """Build the sweeper with its way to the broker."""
-    from worker.app import make_app, publish_screening
-    from worker.screening.sweeper import Sweeper
+    from worker.app import broker_forgot, make_app, mark_broker, publish_screening
+    from worker.screening.sweeper import Broker, Sweeper
 
+    app = make_app(settings)
     return Sweeper(
         database,
-        partial(publish_screening, make_app(settings)),
+        Broker(
+            partial(publish_screening, app), partial(broker_forgot, app), partial(mark_broker, app)
+        ),
         maximum_attempts=settings.maximum_attempts,
         republish_seconds=settings.republish_seconds,
     )

@@ -10,7 +10,7 @@ class SettingsError(WorkerError):
 
 
 class NotFoundError(WorkerError):
-    """A study, screening or model version that the database does not hold."""
+    """A study or screening that the database does not hold."""
 
 
 class TransitionError(WorkerError):

@@ -62,7 +62,8 @@ PROGRESS: Mapping[Progress, Explanation] = {
     Progress.DELIVERED: Explanation("results delivered"),
     Progress.NO_DESTINATION: Explanation(
         "screened; no destination is set",
-        "Set LUNGWATCH_DESTINATIONS, then `lungwatch studies requeue`.",
+        "Set LUNGWATCH_DESTINATIONS, start node and workers again, then `lungwatch studies "
+        "requeue`.",
     ),
     Progress.DELIVERY_REFUSED: Explanation(
         "a destination refused a result",
@@ -79,8 +80,8 @@ PROGRESS: Mapping[Progress, Explanation] = {
     ),
     Progress.PROCESSING_ERROR: Explanation(
         "Lungwatch itself failed on it",
-        "Nothing is lost. The node's log has the cause: please report it. Send the study again, "
-        "or use `lungwatch studies requeue`.",
+        "Nothing is lost. The node's log has the cause: please report it. Send the study again; "
+        "one that has its own Study Instance UID, `lungwatch studies requeue` tries again too.",
     ),
     Progress.NOTHING_TO_SCREEN: Explanation("holds no CT to screen"),
     Progress.RECEIVED_AGAIN: Explanation("came again and could be read; see its own study"),
@@ -91,7 +92,7 @@ PROGRESS: Mapping[Progress, Explanation] = {
     ),
     Progress.FILES_LOST: Explanation(
         "its files were not there",
-        "Send the study again, then `lungwatch studies requeue`.",
+        "Send the study again; it is screened by itself.",
     ),
 }
 
@@ -157,7 +158,8 @@ REASONS: Mapping[Reason, Explanation] = {
     Reason.DECODER_FAILED: Explanation(
         "reading it crashed, or took more memory or time than it may",
         "Nothing else was harmed. Check the object at its source; if other software reads it, "
-        "please report it. `lungwatch studies requeue` tries again.",
+        "please report it. Send the study again; one that has its own Study Instance UID, "
+        "`lungwatch studies requeue` tries again too.",
     ),
     Reason.SPOOL_DAMAGED: Explanation(
         "what lies in the spool is not what was received",

@@ -35,20 +35,26 @@ def check_region(header: InstanceHeader) -> None:
     Raises
     ------
     RefusedError
-        NOT_CHEST, with the words that were found.
+        NOT_CHEST, with the attribute and the word of our lists that was found in it: what else
+        stands there may name the patient.
     """
     part = _words(header.body_part_examined)
     series = _words(header.series_description)
     if _CHEST.search(part) or _CHEST.search(series):
         return
     if part:
-        raise RefusedError(Reason.NOT_CHEST, f"body part examined is {header.body_part_examined!r}")
-    descriptions = (header.protocol_name, header.study_description)
-    if any(_CHEST.search(_words(description)) for description in descriptions):
+        named = _ELSEWHERE.search(part)
+        what = f"names {named.group()!r}" if named else "does not name the chest"
+        raise RefusedError(Reason.NOT_CHEST, f"body part examined {what}")
+    around = {
+        "protocol name": header.protocol_name,
+        "study description": header.study_description,
+    }
+    if any(_CHEST.search(_words(description)) for description in around.values()):
         return
-    for description in (header.series_description, *descriptions):
+    for attribute, description in {"series description": series, **around}.items():
         if found := _ELSEWHERE.search(_words(description)):
-            raise RefusedError(Reason.NOT_CHEST, f"{description!r} names {found.group()!r}")
+            raise RefusedError(Reason.NOT_CHEST, f"{attribute} names {found.group()!r}")
 
 
 def _words(text: str) -> str:

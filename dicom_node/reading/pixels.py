@@ -113,6 +113,9 @@ def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
     if value is None:
         return None
     limit = attributes.integer(dataset, "PixelPaddingRangeLimit")
-    cells = np.array([value, value if limit is None else limit], np.int64).astype(np.uint16)
+    ends = [value, value if limit is None else limit]
+    if not all(-(1 << 15) <= end < 1 << 16 for end in ends):
+        return None  # no cell can hold it, so it marks none
+    cells = np.array(ends, np.int64).astype(np.uint16)
     typed = cells.view(np.int16) if signed else cells
     return int(typed.min()), int(typed.max())

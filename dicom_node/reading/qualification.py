@@ -121,10 +121,13 @@ def slice_instances(headers: Sequence[InstanceHeader]) -> tuple[InstanceHeader, 
         raise RefusedError(Reason.LOCALIZER, f"image type {_image_type(ct[0])}")
     kept = tuple(h for h in slices if not _is_no_slice(h))
     if not kept:
+        # The description as a whole is free text, which may name the patient.
+        named = _NO_SLICE_DESCRIPTION.search(slices[0].series_description.upper())
+        what = f", series description names {named.group()!r}" if named else ""
         raise RefusedError(
             Reason.DERIVED_IMAGE,
-            f"image type {_image_type(slices[0])}, {slices[0].series_description!r}: no slices of "
-            "the patient in Hounsfield units",
+            f"image type {_image_type(slices[0])}{what}: no slices of the patient in Hounsfield "
+            "units",
         )
     return kept
 
@@ -166,9 +169,7 @@ def stack_series(
     for kept, other in ((owners[stack.order[k]], owners[i]) for k, i in stack.duplicates):
         if kept.convolution_kernel != other.convolution_kernel:
             raise RefusedError(
-                Reason.CONFLICTING_DUPLICATES,
-                f"kernels {kept.convolution_kernel!r} and {other.convolution_kernel!r} at one "
-                "position",
+                Reason.CONFLICTING_DUPLICATES, "two convolution kernels at one position"
             )
     return stack
 

@@ -106,6 +106,17 @@ def _write_unreadable(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.dcm"))
 
 
+def _write_refused(folder: Path, **words: str) -> str:
+    """A marked study that its words make no chest CT; give its UID."""
+    uid, paths = write_marked_study(folder)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        for keyword, text in words.items():
+            setattr(dataset, keyword, text)
+        dataset.save_as(path)
+    return uid
+
+
 def _send_raw(paths: list[Path], port: int) -> None:
     ae = AE("STORESCU")
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
@@ -185,18 +196,26 @@ def test_no_mark_of_a_patient_leaves_database_and_spool(
         for path in few[4:]:
             path.unlink()
         storescu.send(sent / "few", port=system.port, called="LUNGWATCH", options=("-xe",))
+        wrong = [
+            _write_refused(sent / "abdomen", BodyPartExamined="", StudyDescription=f"ABD {MARK}"),
+            _write_refused(sent / "part", BodyPartExamined=f"ARM_{MARK}", SeriesDescription=""),
+            _write_refused(sent / "projection", SeriesDescription=f"Thorax MIP {MARK}"),
+        ]
+        for name in ("abdomen", "part", "projection"):
+            storescu.send(sent / name, port=system.port, called="LUNGWATCH", options=("-xe",))
         _send_raw(_write_unreadable(sent / "unreadable"), system.port)
         storescu.send(files[0], port=system.port, called="WRONG", options=("-xe",), check=False)
         assert system.wait_for_state(completed).state is StudyState.COMPLETED
-        assert system.wait_for_state(refused).state is StudyState.REFUSED
-        wait_until("quarantined instances", lambda: len(_states(system)) >= 4)
+        for uid in (refused, *wrong):
+            assert system.wait_for_state(uid).state is StudyState.REFUSED
+        wait_until("quarantined instances", lambda: len(_states(system)) >= 7)
         _fail_once(system, storescu, sent / "failing")
         said = [
             ("lungwatch " + " ".join(command), done.stdout.encode() + done.stderr.encode())
             for command in (
                 ("studies", "list"),
                 ("studies", "show", completed),
-                ("studies", "show", refused, "--json"),
+                *(("studies", "show", uid, "--json") for uid in (refused, *wrong)),
                 ("studies", "refusals"),
                 ("studies", "requeue", refused),
                 ("audit", "export"),

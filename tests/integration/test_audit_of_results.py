@@ -18,7 +18,7 @@ from worker.audit_entry import AuditAction, AuditOutcome
 from worker.db import screenings
 from worker.delivery.outbox import Deliverer, RetryPolicy
 from worker.lifecycle import ScreeningState, StudyState
-from worker.screening.sweeper import Sweeper
+from worker.screening.sweeper import Broker, Sweeper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,8 @@ def test_results_that_cannot_be_sent_have_a_line(database, tmp_path, why):
 def test_a_screening_whose_workers_are_lost_fails_with_a_line(database):
     with database.transaction() as session:
         screening_id = queued_screening(session).id
-    sweeper = Sweeper(database, lambda _: None, maximum_attempts=2, republish_seconds=60)
+    broker = Broker(lambda _: None, lambda: False, lambda: None)
+    sweeper = Sweeper(database, broker, maximum_attempts=2, republish_seconds=60)
     for attempts in (1, 2):
         with database.transaction() as session:
             screening = screenings.get(session, screening_id)

@@ -17,6 +17,7 @@ from support.study_rows import screened_study
 
 from worker.audit.trail import acted
 from worker.audit_entry import AuditAction
+from worker.cli.exit_codes import ExitCode
 from worker.db import deliveries, dump, events, schema
 from worker.db.base import Base
 from worker.db.engine import Database
@@ -24,6 +25,7 @@ from worker.db.tables import Event, Instance, Study
 from worker.errors import BackupError
 from worker.lifecycle import DeliveryState, StudyState
 from worker.retention.reconciliation import Reconciled, reconcile
+from worker.services.alone import without_another_node
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,6 +180,18 @@ def restored(site: Installation, tmp_path: Path) -> Reconciled:
     done = lungwatch("db", "restore", tmp_path / "backup.zip", "--json", **given)
     assert done.code == 0, done.stderr
     return Reconciled(**done.json["reconciled"])
+
+
+@pytest.mark.parametrize("command", [("reconcile",), ("restore", "backup.zip")])
+def test_a_data_folder_with_a_node_at_work_is_not_put_in_order(site, tmp_path, command):
+    given = {**SETTINGS, "data_dir": site.settings.data_dir}
+    name, *files = command
+    with without_another_node(site.settings.data_dir, ""):
+        done = lungwatch("db", name, *(tmp_path / file for file in files), **given)
+    assert done.code == ExitCode.STATE
+    assert f"a node works with {site.settings.data_dir}: stop it and the workers first" in (
+        done.stderr
+    )
 
 
 def test_what_came_after_the_backup_is_found_and_makes_a_new_revision(site, tmp_path):

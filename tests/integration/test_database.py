@@ -129,6 +129,23 @@ def test_a_screening_that_kills_its_workers_fails_after_the_last_attempt(databas
         assert screening.study.reason == "attempts_exhausted"
 
 
+def test_attempts_the_machine_cut_short_do_not_count_but_have_a_limit(database):
+    def lose(*, excused=False) -> str:
+        with database.transaction() as session:
+            screenings.claim(session, screening_id, "here", 60)
+            screening = screenings.get(session, screening_id)
+            screenings.release(session, screening, "disk full", 2, excused=excused)
+            return screening.study.state
+
+    with database.transaction() as session:
+        screening_id = queued_screening(session).id
+    assert [lose(excused=True), lose(excused=True), lose()] == [StudyState.QUEUED] * 3
+    assert lose() is StudyState.FAILED
+    with database.transaction() as session:
+        screening_id = queued_screening(session, "1.9").id
+    assert [lose(excused=True) for _ in range(8)] == [StudyState.QUEUED] * 7 + [StudyState.FAILED]
+
+
 def test_newer_instances_hold_a_queued_screening_back(database):
     with database.transaction() as session:
         screening = queued_screening(session)

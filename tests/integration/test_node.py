@@ -1,5 +1,7 @@
 """The node with its database away: it receives, and catches up when the database is back."""
 
+import socket
+
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -9,7 +11,7 @@ from worker.db import schema
 from worker.db.engine import Database
 from worker.db.tables import AuditEvent, Instance, Study
 from worker.embedded.process import free_ports
-from worker.errors import AlreadyRunningError, SchemaOutdatedError
+from worker.errors import AlreadyRunningError, SchemaOutdatedError, SettingsError
 from worker.lifecycle import StudyState
 from worker.services.node import Node
 from worker.settings import load_settings
@@ -81,6 +83,19 @@ def test_a_second_node_does_not_start_beside_the_first(tmp_path, sqlite_database
         Node(settings)
     first.stop()
     Node(settings).stop()
+
+
+def test_a_port_that_is_taken_is_told_with_its_variable(tmp_path, sqlite_database, valkey):
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'lungwatch.db'}", valkey.url)
+    node = Node(settings)
+    try:
+        with (
+            socket.create_server(("127.0.0.1", settings.listen_port)),
+            pytest.raises(SettingsError, match=r"LUNGWATCH_LISTEN_PORT: .* End the program"),
+        ):
+            node.start()
+    finally:
+        node.stop()
 
 
 def test_it_receives_and_stops_while_the_database_can_only_be_read(

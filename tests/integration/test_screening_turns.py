@@ -65,6 +65,16 @@ def test_a_screening_that_is_to_wait_is_passed_over(database, job):
     assert running(database) == [next_one]
 
 
+def test_a_pause_is_kept_though_a_message_names_the_screening(database, job):
+    """Messages of a long queue may be left over: three of them must not use up its attempts."""
+    with database.transaction() as session:
+        paused = queued_screening(session).id
+        screenings.claim(session, paused, "here", 60)
+        screenings.release(session, screenings.get(session, paused), "MemoryError", 3, 3600)
+    job.run(paused)
+    assert running(database) == []
+
+
 def test_a_message_for_which_nothing_is_left_does_no_harm(database, job):
     job.run(4711)
     assert running(database) == []

@@ -142,7 +142,7 @@ class StudyHistories(RuleBasedStateMachine):
     @precondition(lambda self: self.site.messages)
     @rule()
     def the_broker_forgets_everything(self) -> None:
-        self.site.messages.clear()
+        self.site.forget_messages()
 
     @rule(pacs=moods, archive=moods, crash=killed_within(12))
     def results_are_delivered(self, pacs: str, archive: str, crash: int | None) -> None:

@@ -4,10 +4,12 @@ import json
 import sys
 
 import pytest
+from support.audit_lines import lines
 from support.command import environment, lungwatch
 from support.retraining_site import RetrainingSite
 
 from worker.app import SCREENING_QUEUE, TRAINING_QUEUE, make_app
+from worker.audit_entry import AuditAction
 from worker.db import training_runs
 from worker.embedded.process import ServiceProcess
 from worker.errors import LeaseLostError, SettingsError, TransitionError
@@ -129,6 +131,10 @@ def test_a_killed_trainer_is_followed_by_one_that_goes_on(tmp_path, valkey):
     trainer = ServiceProcess("trainer", tmp_path / "next.log", start_seconds=400, stop_seconds=90)
     trainer.start(command, lambda: run()["state"] != "running", environment=with_trainer)
     trainer.stop()
+    own = [line for line in lines(site.database) if line.actor == "lungwatch trainer"]
+    begun, *_, ended = own
+    assert begun.action is AuditAction.APPLICATION_STARTED
+    assert ended.action is AuditAction.APPLICATION_STOPPED
     site.database.close()
     (ended,) = lungwatch("trainings", "--json", **site.given).json
     assert (ended["state"], ended["attempts"]) == ("succeeded", 2), ended

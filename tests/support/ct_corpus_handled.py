@@ -178,6 +178,13 @@ def with_padding(slices: list[Dataset], _: Path) -> list[Dataset]:
     return slices
 
 
+def with_padding_no_pixel_can_hold(slices: list[Dataset], _: Path) -> list[Dataset]:
+    for dataset in slices:
+        dataset.pop("PixelPaddingValue", None)
+        dataset.add_new("PixelPaddingValue", "DS", "1e30")
+    return slices
+
+
 SCRIPT = "<script>alert(1)</script>^"
 
 HANDLED = (
@@ -185,6 +192,7 @@ HANDLED = (
     Case("LIDC as it is", as_they_are, None, series=LIDC),
     Case("P001 as it is, JPEG Lossless", as_they_are, None, series=P001),
     Case("padding of 63536 on signed pixels", with_padding, None, series=LIDC, same_volume=False),
+    Case("padding that no pixel can hold", with_padding_no_pixel_can_hold, None),
     Case("signed pixels and intercept 0", as_signed, None),
     Case("bits above those stored", with_overlay_bits, None),
     Case("odd decimal strings", with_odd_decimals, None),

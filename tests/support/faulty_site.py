@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ from worker.lifecycle import CommitmentState, DeliveryState, ScreeningState
 from worker.retention.reconciliation import take_back_forgotten
 from worker.retention.retention import Retention, RetentionPolicy
 from worker.screening.job import ScreeningJob
-from worker.screening.sweeper import Sweeper
+from worker.screening.sweeper import Broker, Sweeper
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -161,9 +162,10 @@ class Site:
         self.spool.prepare()
         self.messages: list[int] = []
         self.published: list[int] = []
+        self.broker_marked = False
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
-        self.disk_errors: set[int] = set()
+        self.disk_errors: Counter[int] = Counter()
         self.lost: set[tuple[str, str]] = set()
         self.start_node()
 
@@ -181,7 +183,7 @@ class Site:
         self._assembler = bootstrap.assembler(self.settings, self.database)
         self._sweeper = Sweeper(
             self.database,
-            self._publish,
+            Broker(self._publish, lambda: not self.broker_marked, self._mark_broker),
             maximum_attempts=self.settings.maximum_attempts,
             republish_seconds=0,
         )
@@ -296,7 +298,7 @@ class Site:
         """Let one of the standing workers come to its end."""
         worker = self.workers.pop(number % len(self.workers))
         if ending == "disk":
-            self.disk_errors.add(worker.screening_id)
+            self.disk_errors[worker.screening_id] += 1
         with self.fuse.lit(steps):
             worker.finish(ending)
 
@@ -353,6 +355,15 @@ class Site:
             if not busy:
                 return
         raise AssertionError(f"still at work after {_ROUNDS} rounds in which all went well")
+
+    def forget_messages(self) -> None:
+        """Let the broker lose everything."""
+        self.messages.clear()
+        self.broker_marked = False
+
+    def _mark_broker(self) -> None:
+        self.fuse.burn()
+        self.broker_marked = True
 
     def _publish(self, screening_id: int) -> None:
         self.fuse.burn()

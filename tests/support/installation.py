@@ -52,10 +52,13 @@ class Installation:
         self.assembler.run_once()
 
     def screen(self, predictor: Predictor) -> None:
-        """Run every queued screening once."""
+        """Run every queued screening once, as if pauses between attempts were over."""
         job = ScreeningJob(self.database, lambda: predictor, bootstrap.job_config(self.settings))
-        with self.database.reading() as session:
-            queued = [s.id for s in session.query(Screening).filter_by(state=ScreeningState.QUEUED)]
+        with self.database.transaction() as session:
+            rows = session.query(Screening).filter_by(state=ScreeningState.QUEUED).all()
+            queued = [row.id for row in rows]
+            for row in rows:
+                row.not_before = None
         for screening_id in queued:
             job.run(screening_id)
 

@@ -20,7 +20,6 @@ from worker.lifecycle import (
     StudyEvent,
     StudyState,
 )
-from worker.screening.job import _PATIENCE
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -110,12 +109,12 @@ def check_screening(site: Site, screening: Screening) -> None:
     assert running == (screening.lease_expires_at is not None), (
         f"screening {screening.id} is {screening.state} with lease {screening.lease_expires_at}"
     )
-    limit = site.settings.maximum_attempts
-    if screening.id in site.disk_errors:
-        limit *= _PATIENCE
-    assert screening.attempts <= limit, f"screening {screening.id} was tried too often"
+    excused, limit = screening.excused_attempts, site.settings.maximum_attempts
+    assert excused <= site.disk_errors[screening.id], f"{excused} attempts are excused"
+    counted = screening.attempts - excused
+    assert counted <= limit, f"screening {screening.id} was tried too often"
     if screening.state is ScreeningState.QUEUED:
-        assert screening.attempts < limit, f"screening {screening.id} is tried once too often"
+        assert counted < limit, f"screening {screening.id} is tried once too often"
     if screening.state is ScreeningState.SUCCEEDED:
         assert screening.result, f"screening {screening.id} has no result"
         assert screening.model_version.sha256 == MODEL.sha256

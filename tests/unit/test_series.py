@@ -72,6 +72,24 @@ def test_each_fault_has_its_reason(facts, reason):
 
 
 @pytest.mark.parametrize(
+    ("facts", "detail"),
+    [
+        ({"body_part_examined": "ARM OF DOE"}, "body part examined names 'ARM'"),
+        ({"body_part_examined": "DOE"}, "body part examined does not name the chest"),
+        (
+            {"body_part_examined": "", "study_description": "DOE ABDOMEN"},
+            "study description names 'ABD'",
+        ),
+        ({"series_description": "Thorax MIP DOE"}, "series description names 'MIP'"),
+    ],
+)
+def test_a_refusal_tells_the_word_it_found_and_nothing_else_of_a_description(facts, detail):
+    found = select_series(make_series(**facts)).decisions[0].detail
+    assert detail in found
+    assert "DOE" not in found
+
+
+@pytest.mark.parametrize(
     "facts",
     [
         {"modality": ""},

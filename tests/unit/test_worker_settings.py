@@ -48,6 +48,12 @@ def test_nobody_allowed_to_send_stops_the_start():
         bootstrap.listener_config(load_settings())
 
 
+def test_a_sender_that_cannot_be_read_is_told_with_its_variable():
+    settings = load_settings(allowed_calling_ae_titles="CT@nowhere at all")
+    with pytest.raises(SettingsError, match="LUNGWATCH_ALLOWED_CALLING_AE_TITLES has 'CT@nowhere"):
+        bootstrap.listener_config(settings)
+
+
 def test_destinations_of_both_kinds():
     settings = load_settings(
         ae_title="NODE",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from worker.retention.reconciliation import Reconciled
     from worker.settings import Settings
 
+# Files that are just on their way from the inbox to a study would count as lost.
+_STOP_IT = "stop it and the workers first"
+
 
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write, for instance lungwatch.zip.")],
@@ -60,15 +63,16 @@ def restore(
     from worker.audit.attempts import attempt
     from worker.audit.trail import acted
     from worker.audit_entry import AuditAction
-    from worker.bootstrap import close_data_folder
     from worker.db import dump
     from worker.db.engine import Database
+    from worker.services.alone import without_another_node
 
     settings = start_command()
-    if settings.data_dir.is_dir():
-        close_data_folder(settings.data_dir)
     action = AuditAction.DATABASE_RESTORED
-    with closing(Database(settings.resolved_database_url)) as database:
+    with (
+        without_another_node(settings.data_dir, _STOP_IT),
+        closing(Database(settings.resolved_database_url)) as database,
+    ):
         # An empty database stays empty where it fails: else the next try would be refused.
         with attempt(database, action, begins_trail=False):
             manifest = dump.restore(database.engine, file)
@@ -93,9 +97,14 @@ def reconcile(*, json: JsonOption = False) -> None:
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.dispatch import retention
+    from worker.services.alone import without_another_node
 
     settings, action = start_command(), AuditAction.DATABASE_RECONCILED
-    with closing(open_database(settings)) as database, attempt(database, action):
+    with (
+        without_another_node(settings.data_dir, _STOP_IT),
+        closing(open_database(settings)) as database,
+        attempt(database, action),
+    ):
         # It has many transactions: the line comes first, so that none of them is without one.
         with database.transaction() as session:
             acted(session, action)

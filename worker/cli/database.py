@@ -21,28 +21,15 @@ database_app = typer.Typer(
 @database_app.command()
 def upgrade() -> None:
     """Run the migrations the database lacks; harmless where it lacks none."""
-    from worker.audit.attempts import attempt
-    from worker.audit.trail import acted
-    from worker.audit_entry import AuditAction
     from worker.bootstrap import close_data_folder
-    from worker.db import schema
     from worker.db.engine import Database
+    from worker.schema_upgrade import upgrade_schema
 
     settings = start_command()
     if settings.data_dir.is_dir():
         close_data_folder(settings.data_dir)
-    action = AuditAction.DATABASE_UPGRADED
-    with (
-        closing(Database(settings.resolved_database_url)) as database,
-        attempt(database, action, begins_trail=False),
-    ):
-        before = schema.check(database.engine).current
-        schema.upgrade(database.engine)
-        current = schema.check(database.engine).current
-        # A database that is made is empty, and stays so: a backup may be restored into it.
-        if before not in {None, current}:
-            with database.transaction() as session:
-                acted(session, action, before=before, revision=current)
+    with closing(Database(settings.resolved_database_url)) as database:
+        current = upgrade_schema(database)
     typer.echo(f"The database is at revision {current}.")
 
 

@@ -40,8 +40,13 @@ class ExitCode(IntEnum):
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "Done.",
     ExitCode.FAILED: "It failed, or a check found something wrong; the message says what.",
-    ExitCode.USAGE: "The command line is wrong: unknown command or option, no study in a folder.",
-    ExitCode.SETTINGS: "A setting is wrong or missing; the message names its variable.",
+    ExitCode.USAGE: (
+        "The command line is wrong: unknown command or option, no study or several in a folder."
+    ),
+    ExitCode.SETTINGS: (
+        "A setting is wrong or missing; the message names its variable, or the entry of a training "
+        "configuration."
+    ),
     ExitCode.REFUSED: "The input is no chest CT that can be screened; the coded reason says why.",
     ExitCode.NOT_FOUND: "There is no such study.",
     ExitCode.UNAVAILABLE: "A service does not answer: database, broker, PACS or listener.",

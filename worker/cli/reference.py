@@ -6,6 +6,7 @@ A test fails when the pages are not what this module writes.
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def _settings_section(group: type[BaseModel]) -> Iterator[str]:
 
     title, _, meaning = (group.__doc__ or "").partition(": ")
     yield f"## {title}"
-    yield meaning[0].upper() + meaning[1:]
+    yield inspect.cleandoc(meaning[0].upper() + meaning[1:]).replace("``", "`")
     secrets = secret_fields(group)
     rows = [
         (

@@ -1,4 +1,4 @@
-"""`lungwatch up`, `node` and `worker`: the services, together or apart."""
+"""`lungwatch up`, `node`, `worker` and `trainer`: the services, together or apart."""
 
 from __future__ import annotations
 

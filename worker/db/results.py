@@ -58,14 +58,16 @@ def predecessor_report(screening: Screening, session: Session) -> PredecessorRep
     if screening.predecessor_id is None:
         return None
     predecessor = screenings.get(session, screening.predecessor_id)
-    report = next((d for d in predecessor.deliveries if d.kind == "sr"), None)
+    # Not of its deliveries: a later screening that gave the same result has taken these over.
+    objects = predecessor.result["objects"] if predecessor.result else ()
+    report = next((entry for entry in objects if entry["kind"] == "sr"), None)
     if report is None:
         return None
     return PredecessorReport(
         study_instance_uid=screening.study.study_instance_uid,
-        series_instance_uid=report.series_instance_uid,
-        sop_class_uid=report.sop_class_uid,
-        sop_instance_uid=report.sop_instance_uid,
+        series_instance_uid=report["series_instance_uid"],
+        sop_class_uid=report["sop_class_uid"],
+        sop_instance_uid=report["sop_instance_uid"],
     )
 
 

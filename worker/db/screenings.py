@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _SUPERSEDABLE = (ScreeningState.QUEUED, ScreeningState.RUNNING, ScreeningState.SUCCEEDED)
 _PUBLISHED_AT_ONCE = 100
 _NEXT_IN_QUEUE = 10
+# How many times the attempts of a screening are allowed while machine or services are in trouble.
+_PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,8 @@ def release(
     detail: str,
     maximum_attempts: int,
     pause_seconds: float = 0,
+    *,
+    excused: bool = False,
 ) -> None:
     """Queue a screening again whose attempt failed or worker was lost; give up at the limit.
 
@@ -247,11 +251,16 @@ def release(
     detail
         What happened, for a person; never patient data.
     maximum_attempts
-        Attempts after which it fails for good.
+        Attempts after which it fails for good. Excused ones do not count towards it, but of all
+        together there may be four times as many at most.
     pause_seconds
         Time before another worker is woken up for it.
+    excused
+        The machine is to blame for this one, not the study.
     """
-    if screening.attempts >= maximum_attempts:
+    screening.excused_attempts += excused
+    counted = screening.attempts - screening.excused_attempts
+    if counted >= maximum_attempts or screening.attempts >= _PATIENCE * maximum_attempts:
         _end(session, screening, ScreeningState.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
         events.follow(session, screening, StudyEvent.FAILED, Progress.ATTEMPTS_EXHAUSTED, detail)
         return
@@ -299,6 +308,16 @@ def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
         .order_by(Screening.id)
     )
     return [*session.scalars(never), *session.scalars(perhaps_lost)]
+
+
+def forget_messages(session: Session) -> int:
+    """Take it that no message was sent for any queued screening; return how many these are."""
+    forgotten = session.execute(
+        update(Screening)
+        .where(Screening.state == ScreeningState.QUEUED, Screening.published_at.is_not(None))
+        .values(published_at=None)
+    )
+    return int(forgotten.rowcount)  # type: ignore[attr-defined]
 
 
 def next_in_turn(session: Session) -> int | None:

@@ -165,7 +165,8 @@ class Screening(Base):
     """One chosen series in one revision of its study: the work, its lease and its result.
 
     `attempts` counts claims and is the fencing token: only the claim that holds the current
-    value may record a result. Of a study one screening at most is in force. `cleaned_at` is when
+    value may record a result; of them `excused_attempts` came to nothing through no fault of the
+    study. Of a study one screening at most is in force. `cleaned_at` is when
     the files of its result were given up.
     """
 
@@ -190,6 +191,7 @@ class Screening(Base):
     reason: Mapped[str] = mapped_column(String(64), default="")
     detail: Mapped[str] = mapped_column(Text, default="")
     attempts: Mapped[int] = mapped_column(default=0)
+    excused_attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     claimed_by: Mapped[str] = mapped_column(Text, default="")
     lease_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]

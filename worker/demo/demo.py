@@ -41,6 +41,8 @@ _START_SECONDS = 120.0
 # Longer than the supervisor waits for its children: killed itself, it could not end them.
 _STOP_SECONDS = 240.0
 _ARRIVAL_SECONDS = 180.0
+# Without it, everything is in a folder that is gone when the message is read.
+_KEEP_IT = "; add --data DIR to keep it"
 _PATIENCE_SECONDS = 1800.0
 _POLL_SECONDS = 0.3
 
@@ -124,6 +126,9 @@ def _settings_of_demo(data_dir: Path, node_port: int, pacs: DemoPacs) -> dict[st
         "ae_title": _NODE,
         "listen_host": "127.0.0.1",
         "listen_port": node_port,
+        "tls_certificate": None,
+        "tls_key": None,
+        "tls_authorities": None,
         "allowed_calling_ae_titles": f"{pacs.ae_title},{_SENDER}",
         "destinations": f"dimse://{pacs.ae_title}@127.0.0.1:{pacs.port}",
         "minimum_free_mb": 64,
@@ -177,7 +182,7 @@ def _wait(
     last, since = "", time.monotonic()
     while True:
         if not system.running:
-            raise DemoError(f"Lungwatch ended by itself: its log is {system.log}")
+            raise DemoError(f"Lungwatch ended by itself: its log is {system.log}{_KEEP_IT}")
         with database.reading() as session:
             study = studies.by_uid(session, study_instance_uid)
             stage = _stage(study)
@@ -190,7 +195,10 @@ def _wait(
         report(stage, None)
         patience = _ARRIVAL_SECONDS if study is None else _PATIENCE_SECONDS
         if time.monotonic() - since > patience:
-            raise DemoError(f"nothing has moved for {patience:.0f} s ({stage}); see {system.log}")
+            raise DemoError(
+                f"nothing has moved for {patience:.0f} s ({stage}); its log is {system.log}"
+                f"{_KEEP_IT}"
+            )
         time.sleep(_POLL_SECONDS)
 
 

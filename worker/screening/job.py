@@ -45,8 +45,6 @@ _STDERR = 2
 
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3600.0
-# How many times the attempts of a screening are allowed while machine or services are in trouble.
-_PATIENCE = 4
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +110,7 @@ class ScreeningJob:
         """
         # Loading another network takes seconds, which must not come out of a lease.
         predictor = self._network()
-        claim = self._claim_next() or self._claim(named)
+        claim = self._claim_next()
         if claim is None:
             log.info("screening_not_claimed", screening=named)
             return
@@ -128,11 +126,11 @@ class ScreeningJob:
             # The machine is in trouble, not the study: patience, not a verdict. Not for want of
             # memory, which may be the study's own doing.
             log.exception("screening_interrupted", screening=screening_id)
-            self._release(claim, error, _PATIENCE * self._config.maximum_attempts)
+            self._release(claim, error, excused=True)
         except Exception as error:
             # Whatever it was, it belongs to this study alone: the worker goes on.
             log.exception("screening_failed", screening=screening_id)
-            self._release(claim, error, self._config.maximum_attempts)
+            self._release(claim, error)
         else:
             self._tidy(screening_id)
 
@@ -232,12 +230,15 @@ class ScreeningJob:
         except LeaseLostError:
             log.warning("lease_lost", screening=claim.screening_id)
 
-    def _release(self, claim: Claim, error: Exception, maximum_attempts: int) -> None:
+    def _release(self, claim: Claim, error: Exception, *, excused: bool = False) -> None:
+        limit = self._config.maximum_attempts
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (claim.token - 1))
         try:
             with self._database.transaction() as session:
                 screening = screenings.held(session, claim)
-                screenings.release(session, screening, _describe(error), maximum_attempts, pause)
+                screenings.release(
+                    session, screening, _describe(error), limit, pause, excused=excused
+                )
                 actor = trail.process(f"worker {self._name}")
                 trail.screening_failed(session, screening, actor, type(error).__name__)
         except LeaseLostError:

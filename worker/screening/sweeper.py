@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,18 +19,38 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What the sweeper needs of the broker; each may raise an error of the connection.
+
+    Attributes
+    ----------
+    publish
+        Sends a message with a screening's id.
+    forgot
+        Tells whether it has lost all that it was given, or was never given anything.
+    mark
+        Lets `forgot` say no from now on, until it loses everything.
+    """
+
+    publish: Callable[[int], None]
+    forgot: Callable[[], bool]
+    mark: Callable[[], None]
+
+
 class Sweeper:
     """Queues lost screenings again and sends the broker a message for each queued one.
 
     Also the first message for a screening goes this way, after the commit that queued it: there
-    is one path from the database to the broker, and it is walked again until it worked.
+    is one path from the database to the broker, and it is walked again until it worked. A broker
+    that has lost everything gets a message for each of them at once.
 
     Parameters
     ----------
     database
         Where screenings are.
-    publish
-        Sends a message with a screening's id to the broker; may raise `OSError`.
+    broker
+        The way to the broker.
     maximum_attempts
         Attempts after which a screening fails for good.
     republish_seconds
@@ -39,13 +60,13 @@ class Sweeper:
     def __init__(
         self,
         database: Database,
-        publish: Callable[[int], None],
+        broker: Broker,
         *,
         maximum_attempts: int,
         republish_seconds: float,
     ) -> None:
         self._database = database
-        self._publish = publish
+        self._broker = broker
         self._maximum_attempts = maximum_attempts
         self._republish_seconds = republish_seconds
 
@@ -67,10 +88,16 @@ class Sweeper:
         return len(lost)
 
     def _publish_queued(self) -> int:
+        if self._broker.forgot():
+            with self._database.transaction() as session:
+                forgotten = screenings.forget_messages(session)
+            # Only now: a node that dies before does it again.
+            self._broker.mark()
+            log.info("broker_has_nothing", screenings=forgotten)
         with self._database.reading() as session:
             waiting = screenings.unpublished(session, self._republish_seconds)
         for screening_id in waiting:
-            self._publish(screening_id)
+            self._broker.publish(screening_id)
             with self._database.transaction() as session:
                 screenings.mark_published(session, screening_id)
         return len(waiting)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from dicom_node.errors import ConfigurationError
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.spool import Spool
-from model.files import locked
 from worker import bootstrap, dispatch
 from worker.audit import trail
-from worker.errors import AlreadyRunningError
+from worker.errors import SettingsError
 from worker.intake.intake import Intake
 from worker.retention.reconciliation import take_back_forgotten
 from worker.screening.janitor import ResultJanitor
+from worker.services.alone import without_another_node
 from worker.services.loops import Loop
 from worker.settings import PREFIX
 from worker.supervisor import end_with_supervisor
@@ -36,7 +37,6 @@ _DELIVERY_PAUSE_SECONDS = 1.0
 _COMMITMENT_PAUSE_SECONDS = 5.0
 _RETENTION_PAUSE_SECONDS = 60.0
 _JANITOR_PAUSE_SECONDS = 600.0
-_LOCK = "node.lock"
 # What it looks for is left behind by a killed node alone: the first round is the one that counts.
 _QUARANTINE_PAUSE_SECONDS = 86_400.0
 
@@ -70,11 +70,11 @@ class Node:
         self._spool = Spool(settings.spool_dir)
         bootstrap.check_before_start(settings, receives=True)
         self._alone = ExitStack()
-        another = (
-            f"another node works with {settings.data_dir}: stop it first, or give this one a data "
-            f"folder and a database of its own ({PREFIX}DATA_DIR, {PREFIX}DATABASE_URL)"
+        way_out = (
+            "stop it first, or give this one a data folder and a database of its own "
+            f"({PREFIX}DATA_DIR, {PREFIX}DATABASE_URL)"
         )
-        self._alone.enter_context(locked(settings.data_dir / _LOCK, AlreadyRunningError(another)))
+        self._alone.enter_context(without_another_node(settings.data_dir, way_out))
         self._spool.prepare()
         config = bootstrap.listener_config(settings)
         self._listener = Listener(config, self._spool, self._wake_intake)
@@ -91,8 +91,20 @@ class Node:
             log.warning("database_unreachable", detail="receiving goes on without it")
 
     def start(self) -> None:
-        """Start listening, and working as soon as the database can be written."""
-        self._listener.start()
+        """Start listening, and working as soon as the database can be written.
+
+        Raises
+        ------
+        SettingsError
+            If the address cannot be listened on.
+        """
+        try:
+            self._listener.start()
+        except ConfigurationError as error:
+            raise SettingsError(
+                f"{PREFIX}LISTEN_HOST, {PREFIX}LISTEN_PORT: {error} End the program that holds the "
+                "port, or choose another; `lungwatch doctor` looks at it"
+            ) from error
         self._start_loop.start()
         log.info("node_started")
 

@@ -10,6 +10,7 @@ from celery.signals import worker_shutting_down
 
 from worker import bootstrap
 from worker.app import TRAINING_QUEUE, TRAINING_TASK, make_app
+from worker.audit import trail
 from worker.supervisor import end_with_supervisor
 from worker.tasks import consume
 from worker.telemetry import configure_logging
@@ -58,5 +59,8 @@ def run_trainer(settings: Settings) -> int:
             job.stop()
 
         worker_shutting_down.connect(stop)
+        trail.started(database, "trainer")
         with TrainingSweep(app, job, settings.sweep_seconds):
-            return consume(app, TRAINING_QUEUE, settings)
+            code = consume(app, TRAINING_QUEUE, settings)
+        trail.stopped(database, "trainer")
+        return code

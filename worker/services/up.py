@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from worker import bootstrap
-from worker.db import schema
 from worker.db.engine import Database
 from worker.embedded.valkey import EmbeddedValkey
+from worker.schema_upgrade import upgrade_schema
 from worker.services.fleet import add_workers
 from worker.setting_groups.secrets import file_variable
 from worker.settings import PREFIX
@@ -26,9 +27,8 @@ def embedded_supervisor(settings: Settings, broker: EmbeddedValkey) -> Superviso
     The database's schema is brought up to date first. A broker that dies is started again with
     what its append-only file holds.
     """
-    database = Database(settings.resolved_database_url)
-    schema.upgrade(database.engine)
-    database.close()
+    with closing(Database(settings.resolved_database_url)) as database:
+        upgrade_schema(database)
 
     def tend() -> None:
         if not broker.running:

@@ -1,0 +1,55 @@
+"""What the sweeper gives a real broker: a message each, and all again where it lost them."""
+
+import pytest
+import redis
+from support.study_rows import queued_screening
+
+from worker import bootstrap
+from worker.app import SCREENING_QUEUE
+from worker.settings import load_settings
+
+WAITING = 120
+
+
+@pytest.fixture
+def broker(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def swept(sqlite_database, redis_url, tmp_path):
+    """A sweeper with the ordinary settings, which has sent a message for each that waits."""
+    with sqlite_database.transaction() as session:
+        for number in range(WAITING):
+            queued_screening(session, f"1.2.{number}")
+    settings = load_settings(data_dir=tmp_path, broker_url=redis_url)
+    sweeper = bootstrap.sweeper(settings, sqlite_database)
+    while sweeper.run_once():
+        pass
+    return sweeper
+
+
+def test_a_broker_that_has_its_messages_gets_no_second_ones(swept, broker):
+    assert broker.llen(SCREENING_QUEUE) == WAITING
+    assert swept.run_once() == 0
+    assert broker.llen(SCREENING_QUEUE) == WAITING
+
+
+def test_a_broker_that_lost_everything_gets_all_of_it_at_once(swept, broker):
+    broker.flushdb()
+    while swept.run_once():
+        pass
+    assert broker.llen(SCREENING_QUEUE) == WAITING
+
+
+def test_a_broker_that_was_just_given_a_new_message_is_told_the_old_ones_too(
+    swept, broker, sqlite_database
+):
+    broker.flushdb()
+    with sqlite_database.transaction() as session:
+        queued_screening(session, "1.3")
+    assert swept.run_once() > 1
+    while swept.run_once():
+        pass
+    assert broker.llen(SCREENING_QUEUE) == WAITING + 1
