@@ -1,6 +1,7 @@
 """The results file: one JSON line for each batch of trials, stamped with a commit, never rewritten.
 
-A line whose first trial is number 0 begins a run of its scenario; the lines before it are history.
+Whole runs and short ones of a scenario are kept apart. A line that begins a run makes history of
+those of its kind before it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import inspect
 import json
 import os
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -26,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "docs" / "results" / "faults.jsonl"
 
 # What a result is about: a commit that changes nothing of this leaves it true.
-_PRODUCT = ("dicom_node", "model", "worker", "migrations", "requirements.lock")
+PRODUCT = ("dicom_node", "model", "worker", "migrations", "requirements.lock")
 # What scenarios share, but not what runs and prints them; each adds its own file.
 _SHARED = (
     "tests/support",
@@ -41,13 +42,34 @@ _DIRTY = "-changed"
 
 @dataclass(frozen=True)
 class Batch:
-    """One line of the results file."""
+    """One line of the results file.
+
+    Attributes
+    ----------
+    commit, date
+        On what it was measured, and when it was done.
+    scenario, first_trial
+        Which scenario, and from which trial on.
+    outcome
+        What the trials came to. One without trials broke off: its trials are run again, and the
+        run it belongs to has failed.
+    short
+        Whether the run is a short one.
+    begins_run
+        Whether it is a run's first. The first trial does not tell: one that broke off comes twice.
+    seconds
+        How long it took; unknown of lines from before that was noted.
+    """
 
     commit: str
     date: str
     scenario: str
     first_trial: int
     outcome: Outcome
+    _: KW_ONLY
+    short: bool
+    begins_run: bool
+    seconds: float | None
 
     def to_json(self) -> str:
         """Encode it as one line."""
@@ -61,25 +83,33 @@ class Batch:
         """Decode one line."""
         fields: dict[str, Any] = json.loads(line)
         fields["passed"] = fields.pop("pass")
-        own = [fields.pop(name) for name in ("commit", "date", "scenario", "first_trial")]
-        return cls(*own, Outcome(**fields))
+        names = ("commit", "date", "scenario", "first_trial")
+        commit, date, scenario, first_trial = (fields.pop(name) for name in names)
+        # What lines from before these were noted lack.
+        own = {
+            "short": fields.pop("short", False),
+            "begins_run": fields.pop("begins_run", first_trial == 0),
+            "seconds": fields.pop("seconds", None),
+        }
+        return cls(commit, date, scenario, first_trial, Outcome(**fields), **own)
 
 
 def commit_of(scenario: Scenario) -> str:
-    """Name the last commit that changed the product, the harness's shared parts or the scenario.
+    """Name the last commit that changed what the scenario's result rests on.
 
-    It is marked where files differ from it. A change in one scenario leaves the others' results.
+    That is the product, the harness's shared parts, and what is the scenario's own. The commit is
+    marked where files differ from it. A change in one scenario leaves the others' results.
     """
     run = scenario.run.func if isinstance(scenario.run, partial) else scenario.run
-    paths = [*_PRODUCT, *_SHARED, str(inspect.getsourcefile(run))]
+    paths = [*PRODUCT, *_SHARED, *scenario.rests_on, str(inspect.getsourcefile(run))]
     commit = _git("log", "-1", "--abbrev=12", "--format=%h", "--", *paths)
     if not commit:
         return "unknown" + _DIRTY
     return commit + (_DIRTY if _git("status", "--porcelain", "--", *paths) else "")
 
 
-def read(path: Path, scenario: Scenario) -> list[Batch]:
-    """Read the batches of the scenario's last run, none if there is no run.
+def read(path: Path, scenario: Scenario, *, short: bool) -> list[Batch]:
+    """Read the batches of the scenario's last whole or last short run, none if there is no run.
 
     A line that a kill cut off is no result.
     """
@@ -89,14 +119,14 @@ def read(path: Path, scenario: Scenario) -> list[Batch]:
             batch = Batch.from_json(line)
         except (ValueError, KeyError, TypeError):
             continue
-        if batch.scenario == scenario.name:
-            run = [batch] if batch.first_trial == 0 else [*run, batch]
+        if (batch.scenario, batch.short) == (scenario.name, short):
+            run = [batch] if batch.begins_run else [*run, batch]
     return run
 
 
-def resumable(path: Path, scenario: Scenario) -> list[Batch]:
-    """Read the batches that a run of today may count as its own: those of the same commit."""
-    run, commit = read(path, scenario), commit_of(scenario)
+def resumable(path: Path, scenario: Scenario, commit: str, *, short: bool) -> list[Batch]:
+    """Read the batches that a run at this commit may count as its own: those of the same."""
+    run = read(path, scenario, short=short)
     same = all(batch.commit == commit for batch in run)
     return run if same and not commit.endswith(_DIRTY) else []
 
@@ -114,8 +144,8 @@ def append(path: Path, batch: Batch) -> None:
 
 
 def total(batches: Sequence[Batch]) -> Outcome:
-    """Add up the outcomes of at least one batch."""
-    return reduce(add, (batch.outcome for batch in batches))
+    """Add up the outcomes."""
+    return reduce(add, (batch.outcome for batch in batches), Outcome(0, 0, 0, 0, None, passed=True))
 
 
 def _git(*arguments: str) -> str:

@@ -12,13 +12,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """The trials that a scenario is asked for.
+
+    Attributes
+    ----------
+    first, count
+        Number of the first, and how many there are.
+    short
+        Whether they are those of a short run, which may be easier: fewer studies, shorter absences
+        and leases. Their number says nothing about it: a whole run ends with few as well.
+    """
+
+    first: int
+    count: int
+    short: bool
+
+    @property
+    def numbers(self) -> range:
+        """Number of each."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What some trials came to, judged from outside of the system.
 
     Attributes
     ----------
     trials
-        How often the fault was injected.
+        How often the fault was injected; none if the batch broke off.
     acknowledged
         What the system said yes to: instances answered with 0x0000, or jobs taken.
     lost, duplicated
@@ -72,9 +95,11 @@ class Scenario:
     batch
         How many trials make one line of the results: what a cut-off run loses at most.
     run
-        Called with the number of the first trial, the number of trials and an empty folder.
-        The number of a trial decides where in a stage its fault falls, so that trials spread
-        over the stages however they are cut into batches.
+        Called with the trials and an empty folder. The number of a trial decides where in a stage
+        its fault falls, so that trials spread over the stages however they are cut into batches.
+    rests_on
+        Files or folders of the repository on which its result rests beside the product, what
+        scenarios share, and its own file.
     """
 
     name: str
@@ -83,7 +108,8 @@ class Scenario:
     trials: int
     short_trials: int
     batch: int
-    run: Callable[[int, int, Path], Outcome]
+    run: Callable[[Trials, Path], Outcome]
+    rests_on: tuple[str, ...] = ()
 
 
 def tell(text: str) -> None:

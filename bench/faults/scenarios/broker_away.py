@@ -18,7 +18,7 @@ from support.study_rows import queued_screening
 from bench.faults.absence import QUICK, withstand
 from bench.faults.counting_pacs import CountingPacs
 from bench.faults.disk import frozen
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import ScreeningSite, wait_until, write_tiny_model
 from worker.app import SCREENING_QUEUE
 
@@ -32,18 +32,16 @@ _CYCLES = 5
 _LONG_STANDSTILL = 44
 _AWAY_SECONDS, _STILL_SECONDS, _LONG_SECONDS = 1.0, 10.0, 300.0
 _RECOVERY_SECONDS = 60.0
-_FEW_TRIALS = 4
 _WAITING, _LONG_QUEUE = 120, 100
 _FILL_SECONDS, _REST_SECONDS = 120.0, 240.0
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Run node and worker on a Redis of their own, and take it away in each trial."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    numbers = range(first_trial, first_trial + trials)
-    quick = QUICK if trials <= _FEW_TRIALS else {}
-    long = [number for number in numbers if _fault(number) == "flush a long queue"]
-    others = [number for number in numbers if number not in long]
+    quick = QUICK if trials.short else {}
+    long = [number for number in trials.numbers if _fault(number) == "flush a long queue"]
+    others = [number for number in trials.numbers if number not in long]
     outcomes = [_with_studies(others, folder / "studies", quick)] if others else []
     outcomes += [_with_long_queue(each, folder / f"queue-{each}", quick) for each in long]
     return reduce(add, outcomes)
@@ -157,7 +155,7 @@ SCENARIO = Scenario(
         "return, one SEG and one SR each"
     ),
     trials=_CYCLES * len(_FAULTS),
-    short_trials=_FEW_TRIALS,
+    short_trials=4,
     batch=len(_FAULTS),
     run=run,
 )

@@ -25,25 +25,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from bench.faults.scenario import Outcome
+    from bench.faults.scenario import Outcome, Trials
 
     Away = Callable[[float], AbstractContextManager[float]]
 
 _AWAY_SECONDS, _SHORTLY_SECONDS = 60.0, 5.0
 _RECOVERY_SECONDS = 120.0
-# A short run waits for nothing that an installation would.
-_FEW_TRIALS = 3
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Lock an SQLite file, stop a PostgreSQL and lock one, in turns."""
     outcomes = []
     for kind, run_with in enumerate(_KINDS):
-        numbers = range(first_trial + (kind - first_trial) % len(_KINDS), first_trial + trials)
-        if own_numbers := numbers[:: len(_KINDS)]:
+        numbers = trials.numbers[(kind - trials.first) % len(_KINDS) :: len(_KINDS)]
+        if numbers:
             own = folder / str(kind)
             own.mkdir()
-            outcomes.append(run_with(own_numbers, own, quick=trials <= _FEW_TRIALS))
+            outcomes.append(run_with(numbers, own, quick=trials.short))
     return reduce(add, outcomes)
 
 

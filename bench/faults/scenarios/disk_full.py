@@ -22,7 +22,7 @@ from bench.faults.load import (
     send_with_pynetdicom,
     write_instances,
 )
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import (
     ScreeningSite,
     wait_until,
@@ -49,10 +49,10 @@ _OBJECTS = 3
 _WAY_SECONDS, _FULL_SECONDS, _DONE_SECONDS = 6.0, 10.0, 120.0
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Do each trial on a disk of its own."""
     outcomes = []
-    for trial in range(first_trial, first_trial + trials):
+    for trial in trials.numbers:
         own = folder / str(trial)
         own.mkdir()
         whole = trial % _WHOLE_EVERY == _WHOLE_EVERY - 1

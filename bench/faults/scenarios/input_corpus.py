@@ -14,7 +14,7 @@ from support.real_data import real_data
 from support.spooling import spool_file
 
 from bench.faults.reading_site import ReadingSite
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from dicom_node.reading.decoder import Decoder
 from dicom_node.reasons import Reason
 from worker.lifecycle import AT_REST, Progress, StudyState
@@ -35,12 +35,12 @@ _SAME: dict[str, str] = {
 }
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Take one study of the corpus after the other through an empty installation."""
     problems = []
     with Decoder() as decoder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for number in range(first_trial, first_trial + trials):
+        for number in trials.numbers:
             case = CORPUS[number % len(CORPUS)]
             site_folder = folder / str(number)
             (site_folder / "study").mkdir(parents=True)
@@ -48,8 +48,8 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
                 if problem := _problem(case, site, site_folder / "study"):
                     problems.append(f"{case.name}: {problem}")
     return Outcome(
-        trials=trials,
-        acknowledged=trials,
+        trials=trials.count,
+        acknowledged=trials.count,
         lost=0,
         duplicated=0,
         recovery_s=None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.faults import invariants
 from bench.faults.listener import ListenerProcess, traced
 from bench.faults.load import SENDERS, acknowledged, write_instances
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ PLACES = (
 )
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Kill, compare, start again; at the end send everything once more."""
     listener = ListenerProcess(folder)
     sent: list[Path] = []
@@ -76,12 +76,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     lost: set[Path] = set()
     problems: list[str] = []
     late, recovery = 0, 0.0
-    for trial in range(first_trial, first_trial + trials):
+    for trial in trials.numbers:
         place, before = plan(trial)
         files = write_instances(folder / f"sent-{trial}", place.instances, place.size)
         sent += files
         restarted = listener.start()
-        recovery = max(recovery, restarted if trial > first_trial else 0.0)
+        recovery = max(recovery, restarted if trial > trials.first else 0.0)
         if invariants.orphans(listener.spool):
             problems.append(f"trial {trial}: a half-written file outlived the start")
         send = partial(SENDERS[trial % len(SENDERS)], files, listener.port)
@@ -101,10 +101,10 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     listener.stop()
     if not invariants.compare(listener.spool, sent, sent).whole:
         problems.append("what was sent again is not whole")
-    if late > trials * _LATE:
-        problems.append(f"{late} of {trials} kills came after the last store")
+    if late > trials.count * _LATE:
+        problems.append(f"{late} of {trials.count} kills came after the last store")
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=len(acked),
         lost=len(lost),
         duplicated=0,

@@ -15,7 +15,7 @@ from support.real_data import real_data
 from bench.faults.metered_decoder import MeteredDecoder
 from bench.faults.mutations import as_sent, malformed, samples_of
 from bench.faults.reading_site import ReadingSite, own_megabytes
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from dicom_node.errors import RefusedError
 from dicom_node.reading.reader import read_ct_series
 from worker.lifecycle import AT_REST
@@ -36,7 +36,7 @@ _GROWTH_MEGABYTES = 50
 _WARM = 100
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Store, record and read one malformed data set after the other."""
     small, large = (_Origin.of(series, folder) for series in (LUNG_DX, P001))
     watch = _Watch()
@@ -46,7 +46,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        for number in range(first_trial, first_trial + trials):
+        for number in trials.numbers:
             begun = time.monotonic()
             origin = small if number // 20 % 8 else large
             samples = [_with_uids_of_its_own(each, number) for each in origin.samples]
@@ -58,8 +58,8 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         watch.problems += [f"a study is left {each.state} {each.reason}" for each in moving]
         watch.problems += [f"{path.name} waits for ever" for path in site.spool.inbox()]
     return Outcome(
-        trials=trials,
-        acknowledged=trials,
+        trials=trials.count,
+        acknowledged=trials.count,
         lost=watch.lost,
         duplicated=0,
         recovery_s=None,

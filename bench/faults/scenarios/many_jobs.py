@@ -15,7 +15,7 @@ from support.study_rows import queued_screening
 
 from bench.faults import plain_celery
 from bench.faults.counting_pacs import CountingPacs
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import ScreeningSite, wait_until
 
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ _JOBS_PER_KILL, _JOBS_PER_QUICK_KILL = 75, 20
 _PLANTED_AT_ONCE = 150
 _DRAIN_SECONDS = 900.0
 _RECOVERY_SECONDS = 60.0
-_FEW_TRIALS = 4
 _QUICK = {"lease_seconds": 4, "sweep_seconds": 0.5, "republish_seconds": 4}
 _GOLDEN = 0.618034
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Screen 75 studies for each kill and count what comes to the PACS; then without Lungwatch."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    if trials <= _FEW_TRIALS:
-        kills = Kills(first_trial, trials, _JOBS_PER_QUICK_KILL)
+    if trials.short:
+        kills = Kills(trials.first, trials.count, _JOBS_PER_QUICK_KILL)
         return _lungwatch(kills, folder / "lungwatch", **_QUICK)
-    kills = Kills(first_trial, trials, _JOBS_PER_KILL)
+    kills = Kills(trials.first, trials.count, _JOBS_PER_KILL)
     outcome = _lungwatch(kills, folder / "lungwatch")
     lost, doubled = _plain_celery(kills, folder / "celery")
     plain = f"plain Celery lost {lost} and doubled {doubled} of {kills.jobs}"

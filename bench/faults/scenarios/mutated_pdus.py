@@ -15,7 +15,7 @@ from support.raw_association import A_ASSOCIATE_AC, echo, receive_pdu
 from bench.faults.abuse import cost_at_rest, cost_of, peak_rss_kib
 from bench.faults.listener import ListenerProcess
 from bench.faults.results import REPOSITORY
-from bench.faults.scenario import Outcome, Scenario, tell
+from bench.faults.scenario import Outcome, Scenario, Trials, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bench.faults.abuse import Cost
 
-CORPUS = REPOSITORY / "tests" / "fuzz" / "corpus"
+_CORPUS = "tests/fuzz/corpus"
 
 # As many as one address may have associations.
 _PEERS = 8
@@ -37,24 +37,25 @@ _TOLD_AFTER = 10_000
 _UNHANDLED = b"Exception in thread"
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Send as many mutated PDUs as there are trials to one listener, and look at its process."""
     listener = ListenerProcess(folder)
     listener.start()
-    corpus = read_corpus(CORPUS)
+    corpus = read_corpus(REPOSITORY / _CORPUS)
     with ThreadPoolExecutor(_PEERS) as pool:
         # Threads, tables and buffers that come with the first associations are no growth.
         list(pool.map(partial(talk, listener.port), list(corpus.values()) * 20))
         base = cost_at_rest(listener.pid, cost_of(listener.pid), seconds=1)
         held = 0
         # The pool would take all of them into memory at once.
-        mutated = conversations(corpus, str(first_trial), trials)
+        mutated = conversations(corpus, str(trials.first), trials.count)
         while some := list(islice(mutated, _TOLD_AFTER)):
             held += sum(not closed for closed in pool.map(partial(talk, listener.port), some))
             _tell_growth(listener, base)
     problems = [f"{held} connections were held open"] if held else []
     if not listener.running:
-        return Outcome(trials, 0, 0, 0, None, passed=False, notes="the listener's process ended")
+        notes = "the listener's process ended"
+        return Outcome(trials.count, 0, 0, 0, None, passed=False, notes=notes)
     after = cost_at_rest(listener.pid, base, _REST_SECONDS)
     growth = (peak_rss_kib(listener.pid) - base.rss_kib) / 1024
     if growth > _MOST_GROWTH_MIB:
@@ -70,7 +71,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     if _UNHANDLED in (folder / "listener.log").read_bytes():
         problems.append("an exception ended a thread: see listener.log")
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=0,
         lost=0,
         duplicated=0,
@@ -116,4 +117,5 @@ SCENARIO = Scenario(
     # One listener takes all of them: growth would not show in many small batches.
     batch=1_000_000,
     run=run,
+    rests_on=(_CORPUS,),
 )

@@ -22,7 +22,7 @@ from support.raw_association import (
 
 from bench.faults.abuse import Abuser, cost_at_rest, cost_of, peak_rss_kib
 from bench.faults.listener import ListenerProcess
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from dicom_node.transport import LARGEST_ASSOCIATION_PDU
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ ATTACKS: tuple[Callable[[int], None], ...] = (
 )
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Attack one listener again and again; it has to answer in between and to grow little."""
     listener = ListenerProcess(folder)
     listener.start()
@@ -114,7 +114,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         for _ in range(20):
             echo(listener.port)
         base = cost_at_rest(listener.pid, cost_of(listener.pid), 1.0)
-        for trial in range(first_trial, first_trial + trials):
+        for trial in trials.numbers:
             attack = ATTACKS[trial % len(ATTACKS)]
             with contextlib.suppress(ConnectionError, TimeoutError):
                 attack(listener.port)
@@ -130,8 +130,8 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         listener.stop()
     growth = (most - base.rss_kib) / 1024
     return Outcome(
-        trials=trials,
-        acknowledged=trials,
+        trials=trials.count,
+        acknowledged=trials.count,
         lost=int(crashed),
         duplicated=0,
         recovery_s=round(recovery, 2),

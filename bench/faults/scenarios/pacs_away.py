@@ -17,14 +17,15 @@ from bench.faults.distant_orthanc import DistantOrthanc
 from bench.faults.moody_pacs import MoodyPacs
 from bench.faults.moody_proxy import Mood
 from bench.faults.outbox_view import OutboxView
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import ScreeningSite, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_STUDIES, _FEW_STUDIES = 100, 20
+# An Orthanc that is told to stop takes the results of some twenty studies until it has stopped.
+_STUDIES, _FEW_STUDIES = 100, 40
 _HOURS_AWAY = 3
 _LOST_REPLIES = 3
 _BEFORE_FAULT = 5
@@ -36,13 +37,13 @@ _SOON = {"delivery_retry_seconds": 1, "commitment_report_seconds": 5}
 _SPOILING = (Mood.CUTS, Mood.HALVES, Mood.DELAYS, Mood.DROPS)
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Let a PACS be away; every trial starts an installation of its own."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    studies = _STUDIES if trials > len(_KINDS) else _FEW_STUDIES
+    studies = _FEW_STUDIES if trials.short else _STUDIES
     outcomes = []
-    for number in range(first_trial, first_trial + trials):
+    for number in trials.numbers:
         own = folder / str(number)
         own.mkdir()
         uids = [f"1.2.826.0.2.{number}.{study}" for study in range(studies)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from support.system import System, wait_until
 
 from bench.faults.load import SENDERS, SUCCESS
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import write_drawn_study
 from worker.lifecycle import StudyState
 
@@ -27,13 +27,13 @@ _RECOVERY_SECONDS = 120.0
 _GOLDEN = 0.618034
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Kill each part once in each trial, while a study of its own is with it."""
     problems: list[str] = []
     lost = doubled = 0
     recovery = 0.0
     with System(folder) as system:
-        for trial in range(first_trial, first_trial + trials):
+        for trial in trials.numbers:
             for part in _PARTS:
                 name = f"{part}-{trial}"
                 study_uid, files = write_drawn_study(folder / "sent" / name, name)
@@ -54,8 +54,8 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     if recovery > _RECOVERY_SECONDS:
         problems.append(f"a study took {recovery:.0f} s from the kill to its completion")
     return Outcome(
-        trials=trials,
-        acknowledged=trials * len(_PARTS),
+        trials=trials.count,
+        acknowledged=trials.count * len(_PARTS),
         lost=lost,
         duplicated=doubled,
         recovery_s=round(recovery, 1),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,7 +15,7 @@ from support.study_rows import queued_screening
 
 from bench.faults.cheap_screening import POISON
 from bench.faults.counting_pacs import CountingPacs
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import ScreeningSite
 from worker.db.tables import Screening, Study
 from worker.lifecycle import Progress, StudyState
@@ -32,13 +34,10 @@ _QUICK = {
 }
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Put a poison study at another place of the queue in each trial."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    outcome = _trial(first_trial, folder / "0")
-    for number in range(1, trials):
-        outcome += _trial(first_trial + number, folder / str(number))
-    return outcome
+    return reduce(add, (_trial(number, folder / str(number)) for number in trials.numbers))
 
 
 def _trial(number: int, folder: Path) -> Outcome:

@@ -10,7 +10,7 @@ from bench.faults import invariants
 from bench.faults.disk import LoopDisk, frozen
 from bench.faults.listener import ListenerProcess
 from bench.faults.load import SENDERS, acknowledged, write_instances
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -26,7 +26,7 @@ _STORE_SECONDS = 0.006
 _GOLDEN = 0.618034
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Store without end, and cut the power of a copy of the disk again and again."""
     disk = LoopDisk(folder, _MEBIBYTES)
     listener = ListenerProcess(folder, spool=disk.root / "spool")
@@ -37,7 +37,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
     with disk.mounted():
         listener.start()
         try:
-            for trial in range(first_trial, first_trial + trials):
+            for trial in trials.numbers:
                 files = write_instances(folder / f"sent-{trial}", _INSTANCES, _SIZE)
                 sent += files
                 answers: dict[Path, int] = {}
@@ -58,7 +58,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         finally:
             listener.stop()
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=len(acked),
         lost=lost,
         duplicated=0,

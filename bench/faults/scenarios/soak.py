@@ -16,7 +16,7 @@ from support.raw_association import VERIFICATION, echo
 from bench.faults.abuse import Cost, cost_at_rest, cost_of
 from bench.faults.listener import AE_TITLE, ListenerProcess
 from bench.faults.load import SUCCESS, write_instances
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from dicom_node.tls import client_context
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _REST_SECONDS = 30.0
 _STORE_EVERY, _TLS_EVERY = 10, 3
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Open, C-ECHO, often C-STORE, release; then compare what the processes take with before."""
     (instance,) = write_instances(folder / "sent", 1, 20_000)
     files = Authority(folder / "authority").issue("node", alternative="IP:127.0.0.1")
@@ -49,10 +49,10 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         for partner in (plain, encrypted):
             partner.listener.start()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answered = sum(pool.map(visit, range(min(_WARM_UP, trials))))
+            answered = sum(pool.map(visit, range(min(_WARM_UP, trials.count))))
             for partner in (plain, encrypted):
                 partner.note_base()
-            answered += sum(pool.map(visit, range(first_trial, first_trial + trials)))
+            answered += sum(pool.map(visit, trials.numbers))
         ended = time.monotonic()
         growths = [partner.growth() for partner in (plain, encrypted)]
         recovery = time.monotonic() - ended
@@ -60,9 +60,9 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         for partner in (plain, encrypted):
             partner.listener.stop()
     missing = sum(partner.missing() for partner in (plain, encrypted))
-    visits = trials + min(_WARM_UP, trials)
+    visits = trials.count + min(_WARM_UP, trials.count)
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=answered,
         lost=missing,
         duplicated=0,

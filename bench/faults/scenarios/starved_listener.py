@@ -21,7 +21,7 @@ from bench.faults.abuse import (
     unfinished_data,
 )
 from bench.faults.listener import ListenerProcess
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 from dicom_node.tls import client_context
 from worker.embedded.orthanc import ThrowAwayOrthanc
 from worker.embedded.process import ServiceProcess, free_ports
@@ -55,14 +55,14 @@ MIXES = [
 ]
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Hold, ask 100 times, let go, and see that nothing stays."""
     authority = Authority(folder / "authority")
     files = authority.issue("node", alternative="IP:127.0.0.1")
     slowest, answered = 0.0, 0
     problems = []
     recovery = 0.0
-    for trial in range(first_trial, first_trial + trials):
+    for trial in trials.numbers:
         kind, transport = MIXES[trial % len(MIXES)]
         seconds, problem, rest = _hold(kind, transport, files, folder / f"trial-{trial}")
         answered += len(seconds)
@@ -70,12 +70,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
         recovery = max(recovery, rest)
         problems += [f"{kind[0]}, {transport}: {problem}"] if problem else []
     notes = [f"C-ECHO p99 {slowest:.2f} s with {_SOCKETS} sockets held"]
-    if trials >= len(MIXES):
+    if trials.count >= len(MIXES):
         notes.append(_beside_others(folder))
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=answered,
-        lost=trials * _ECHOES - answered,
+        lost=trials.count * _ECHOES - answered,
         duplicated=0,
         recovery_s=round(recovery, 2),
         passed=not problems and slowest <= _LONGEST_SECONDS,

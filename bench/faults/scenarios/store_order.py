@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.faults.listener import ListenerProcess, traced
 from bench.faults.load import SENDERS, acknowledged, write_instances
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,11 +26,11 @@ _OLD_NAME = re.compile(r'"(?P<path>[^"]*)", (?:\S+, )?"')
 _STORE = ("file", "rename", "folder", "answer")
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:  # noqa: ARG001 - all alike
+def run(trials: Trials, folder: Path) -> Outcome:
     """Trace a listener while DCMTK and pynetdicom send."""
     listener = ListenerProcess(folder)
     listener.start()
-    files = write_instances(folder / "sent", trials, 20_000)
+    files = write_instances(folder / "sent", trials.count, 20_000)
     trace = folder / "trace"
     answers: dict[Path, int] = {}
     with traced(listener.pid, "-y", "-s", "1", "-e", _CALLS, "-o", trace):
@@ -42,12 +42,12 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:  # noqa: ARG001
     stores = [tuple(found[k : k + len(_STORE)]) for k in range(0, len(found), len(_STORE))]
     wrong = sum(not is_ordered(store) for store in stores) + abs(len(stores) - acked)
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=acked,
         lost=wrong,
         duplicated=0,
         recovery_s=None,
-        passed=wrong == 0 and acked == trials,
+        passed=wrong == 0 and acked == trials.count,
         notes=f"{wrong} stores in another order, see {trace}" if wrong else "",
     )
 

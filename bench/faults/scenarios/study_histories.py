@@ -8,20 +8,20 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.faults.results import REPOSITORY
-from bench.faults.scenario import Outcome, Scenario
+from bench.faults.scenario import Outcome, Scenario, Trials
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TEST = REPOSITORY / "tests" / "integration" / "test_study_state_machine.py"
+_TEST = "tests/integration/test_study_state_machine.py"
 
 
-def run(_first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Try as many histories as there are trials; they differ in every run."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", _TEST],
         cwd=REPOSITORY,
-        env={**os.environ, "LUNGWATCH_FUZZ_EXAMPLES": str(trials)},
+        env={**os.environ, "LUNGWATCH_FUZZ_EXAMPLES": str(trials.count)},
         capture_output=True,
         text=True,
         check=False,
@@ -29,7 +29,7 @@ def run(_first_trial: int, trials: int, folder: Path) -> Outcome:
     (folder / "pytest.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     broken = [line for line in done.stdout.splitlines() if line.startswith("E  ")]
     return Outcome(
-        trials=trials,
+        trials=trials.count,
         acknowledged=0,
         lost=0,
         duplicated=0,
@@ -51,4 +51,5 @@ SCENARIO = Scenario(
     short_trials=10,
     batch=50,
     run=run,
+    rests_on=(_TEST,),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from support.services import PostgresqlServer
 
 from bench.faults.kill_points import AIMABLE_SECONDS, STAGES, Plan, tally
-from bench.faults.scenario import Outcome, Scenario, tell
+from bench.faults.scenario import Outcome, Scenario, Trials, tell
 from bench.faults.screening_site import ScreeningSite, write_drawn_study, write_tiny_model
 from worker.embedded.orthanc import ThrowAwayOrthanc
 
@@ -24,17 +24,16 @@ _REST_SECONDS = 300.0
 _AT_ONCE = 6
 _BATCH = 5 * len(STAGES)
 # A short run does not wait for the leases that installations have.
-_FEW_TRIALS = len(STAGES)
 _QUICK = {"lease_seconds": 4, "sweep_seconds": 0.5, "republish_seconds": 4, "settle_seconds": 1}
 
 
-def run(first_trial: int, trials: int, folder: Path) -> Outcome:
+def run(trials: Trials, folder: Path) -> Outcome:
     """Screen one study for each trial, and kill whoever works on it at its planned moment."""
     with ExitStack() as stack:
         orthanc = stack.enter_context(ThrowAwayOrthanc(folder / "orthanc"))
-        settings: dict[str, object] = dict(_QUICK) if trials <= _FEW_TRIALS else {}
+        settings: dict[str, object] = dict(_QUICK) if trials.short else {}
         # Batches take turns: SQLite, as `lungwatch up` has it, and PostgreSQL.
-        if first_trial // _BATCH % 2:
+        if trials.first // _BATCH % 2:
             settings["database_url"] = stack.enter_context(_postgresql())
         site = ScreeningSite(
             folder,
@@ -45,7 +44,7 @@ def run(first_trial: int, trials: int, folder: Path) -> Outcome:
             **settings,
         )
         stack.enter_context(site)
-        return _run(site, orthanc, first_trial, trials)
+        return _run(site, orthanc, trials)
 
 
 @contextmanager
@@ -61,13 +60,13 @@ def _postgresql() -> Iterator[str]:
             server.stop()
 
 
-def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, first_trial: int, trials: int) -> Outcome:
+def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, trials: Trials) -> Outcome:
     # An undisturbed one first: it tells how long each stage takes.
     undisturbed, files = write_drawn_study(site.folder / "sent" / "undisturbed", "undisturbed")
     site.send(files)
     site.wait_until_at_rest(1, _REST_SECONDS)
-    plans = _send_and_kill(site, range(first_trial, first_trial + trials))
-    site.wait_until_at_rest(1 + trials, _REST_SECONDS)
+    plans = _send_and_kill(site, trials.numbers)
+    site.wait_until_at_rest(1 + trials.count, _REST_SECONDS)
     unfinished = site.unfinished([undisturbed, *plans])
     kills = {uid: site.plans.carried_out(uid) for uid in plans}
     recovery = max(
@@ -83,16 +82,16 @@ def _run(site: ScreeningSite, orthanc: ThrowAwayOrthanc, first_trial: int, trial
         *(f"{plans.get(uid)}: {state}" for uid, state in unfinished.items()),
         *(f"{plans[uid]} was not carried out" for uid, kill in kills.items() if kill is None),
         *(f"the PACS holds {counts}" for counts in held.values() if set(counts.values()) != {1}),
-        *_left_behind(site, trials),
+        *_left_behind(site, trials.count),
     ]
     inside, told = judge_inside(tally(plans, kills, site.folder))
-    if trials >= len(STAGES) and not inside:
+    if trials.count >= len(STAGES) and not inside:
         problems.append(told)
     if recovery > _RECOVERY_SECONDS:
         problems.append(f"a study was in work again {recovery:.0f} s after the kill")
     return Outcome(
-        trials=trials,
-        acknowledged=trials,
+        trials=trials.count,
+        acknowledged=trials.count,
         lost=len(unfinished),
         duplicated=sum(max(counts.values()) > 1 for counts in held.values()),
         recovery_s=round(recovery, 1),
