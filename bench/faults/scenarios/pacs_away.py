@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import func, select
 from support.study_rows import queued_screening
 
 from bench.faults import moody_pacs
@@ -19,6 +20,9 @@ from bench.faults.moody_proxy import Mood
 from bench.faults.outbox_view import OutboxView
 from bench.faults.scenario import Outcome, Scenario, Trials
 from bench.faults.screening_site import ScreeningSite, wait_until
+from worker.db.engine import now
+from worker.db.tables import Delivery
+from worker.lifecycle import CommitmentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -155,8 +159,28 @@ def _recovery(site: ScreeningSite, uids: list[str]) -> float | None:
     """Wait for the rest to be done now that the PACS is well; None if it does not come to that."""
     well_at = time.monotonic()
     outbox = OutboxView(site)
-    done = wait_until(lambda: site.at_rest() == len(uids) and outbox.uncommitted() == 0, _SECONDS)
-    return time.monotonic() - well_at if done else None
+    swallowed = True
+
+    def done() -> bool:
+        nonlocal swallowed
+        # The question whose answer was swallowed last is given up after its timeout only. Its
+        # pause, of many minutes, passes too; that of a question asked since then does not.
+        if swallowed and _longest_pause(site) > _RECOVERY_SECONDS:
+            swallowed = False
+            outbox.let_time_pass()
+        return site.at_rest() == len(uids) and outbox.uncommitted() == 0
+
+    return time.monotonic() - well_at if wait_until(done, _SECONDS) else None
+
+
+def _longest_pause(site: ScreeningSite) -> float:
+    """Give the seconds until the last promise that waits for its pause is asked for again."""
+    latest = select(func.max(Delivery.commitment_due_at)).where(
+        Delivery.commitment == CommitmentState.WAITING
+    )
+    with site.database.reading() as session:
+        due_at = session.scalar(latest)
+        return (due_at - now(session)).total_seconds() if due_at else 0.0
 
 
 def _judge(
