@@ -14,6 +14,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from support.storescu import ENVIRONMENT, Storescu
 
+from dicom_node.peers.replies import keep_replies
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -104,6 +106,7 @@ def send_with_pynetdicom(
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     association = ae.associate("127.0.0.1", port, ae_title="LUNGWATCH")
+    keep_replies(association)
     for path in files if association.is_established else ():
         status = association.send_c_store(path)
         # Not the association's own word: it learns of a broken connection a moment later.

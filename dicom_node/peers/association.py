@@ -16,6 +16,7 @@ from dicom_node.errors import (
     PeerUnavailableError,
 )
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.peers.replies import keep_replies
 from dicom_node.tls import client_context
 from dicom_node.transport import guard_outgoing, keep_data_sets_out_of_logs
 
@@ -90,6 +91,7 @@ def associate(
         raise PeerUnavailableError(msg) from error
     if not link.is_established:
         raise _association_error(destination, link, rejections)
+    keep_replies(link)
     try:
         yield link
     finally:

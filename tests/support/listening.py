@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
+from dicom_node.peers.replies import keep_replies
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -26,6 +28,7 @@ def association(port: int, *sop_classes: str, calling: str = "STORESCU") -> Iter
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     link = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
     assert link.is_established
+    keep_replies(link)
     try:
         yield link
     finally:

@@ -17,6 +17,7 @@ from bench.faults.abuse import Cost, cost_at_rest, cost_of
 from bench.faults.listener import AE_TITLE, ListenerProcess
 from bench.faults.load import SUCCESS, write_instances
 from bench.faults.scenario import Outcome, Scenario, Trials
+from dicom_node.peers.replies import keep_replies
 from dicom_node.tls import client_context
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class _Partner:
         association = ae.associate("127.0.0.1", self.listener.port, ae_title=AE_TITLE, tls_args=tls)
         if not association.is_established:
             return False
+        keep_replies(association)
         answers = [association.send_c_echo(), association.send_c_store(dataset)]
         association.release()
         if [answer.get("Status") for answer in answers] != [SUCCESS, SUCCESS]:
