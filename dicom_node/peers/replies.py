@@ -32,7 +32,7 @@ def keep_replies(link: Association) -> None:
             return None, None
         return take(block=block)
 
-    dimse.get_msg = get_msg  # type: ignore[method-assign]
+    dimse.get_msg = get_msg  # type: ignore[assignment, method-assign]
 
 
 def _is_request(message: object) -> bool:
