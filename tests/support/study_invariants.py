@@ -81,7 +81,12 @@ def check_study(study: Study) -> None:
     current = screenings.current(study)
     assert not in_force or in_force[0] is current, f"study {study.id}: an old result is in force"
     if study.state in (StudyState.QUEUED, StudyState.SCREENING):
-        given_up = [each.id for each in study.instances if each.cleaned_at is not None]
+        # Of what was given up a screening needs the images alone, not what contradicted them.
+        given_up = [
+            each.id
+            for each in study.instances
+            if each.cleaned_at is not None and each.disposition == "accepted"
+        ]
         assert not given_up, f"study {study.id} is to be screened without instances {given_up}"
     if study.state is StudyState.RECEIVING:
         assert study.assemble_at is not None, f"study {study.id} waits for ever"
