@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -165,7 +164,7 @@ class Site:
         self.broker_marked = False
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
-        self.disk_errors: Counter[int] = Counter()
+        self.disk_errors = 0
         self.lost: set[tuple[str, str]] = set()
         self.start_node()
 
@@ -298,7 +297,7 @@ class Site:
         """Let one of the standing workers come to its end."""
         worker = self.workers.pop(number % len(self.workers))
         if ending == "disk":
-            self.disk_errors[worker.screening_id] += 1
+            self.disk_errors += 1
         with self.fuse.lit(steps):
             worker.finish(ending)
 
