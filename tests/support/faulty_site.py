@@ -159,12 +159,10 @@ class Site:
         self.witness = Database(url)
         self.spool = FaultySpool(self.settings.spool_dir, self.fuse)
         self.spool.prepare()
-        self.messages: list[int] = []
-        self.published: list[int] = []
-        self.broker_marked = False
+        self.messages, self.published = list[int](), list[int]()
+        self.broker_marked, self.disk_errors = False, 0
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
-        self.disk_errors = 0
         self.lost: set[tuple[str, str]] = set()
         self.start_node()
 
