@@ -62,33 +62,31 @@ def test_a_study_screened_again_while_its_result_is_sent_is_completed(tmp_path, 
             site.screen(QuickPredictor())
         return 0x0000
 
-    site = Installation(
-        tmp_path / "data",
-        destinations=f"dimse://PACS@127.0.0.1:{start_pacs(screen_again)}?commitment=none",
-        minimum_slices=3,
-        minimum_coverage_mm=1,
-    )
-    site.receive(write_small_ct(tmp_path / "ct"))
-    site.screen(QuickPredictor())
+    site = screened_for(tmp_path, start_pacs(screen_again))
     site.deliver()
     study = site.study()
     assert [len(screening.deliveries) for screening in study.screenings] == [0, 3]
     assert (study.state, study.reason) == (StudyState.COMPLETED, "delivered")
 
 
-@pytest.fixture
-def screened(tmp_path):
-    """An installation with a result that waits to be sent."""
-    (port,) = free_ports(1)
+def screened_for(folder, port) -> Installation:
+    """An installation with a result that waits to be sent to a PACS at a port."""
     site = Installation(
-        tmp_path / "data",
+        folder / "data",
         destinations=f"dimse://PACS@127.0.0.1:{port}?commitment=none",
         minimum_slices=3,
         minimum_coverage_mm=1,
     )
-    site.receive(write_small_ct(tmp_path / "ct"))
+    site.receive(write_small_ct(folder / "ct"))
     site.screen(QuickPredictor())
     return site
+
+
+@pytest.fixture
+def screened(tmp_path):
+    """An installation with a result for a PACS that is away."""
+    (port,) = free_ports(1)
+    return screened_for(tmp_path, port)
 
 
 def result_file(site: Installation):
