@@ -18,6 +18,7 @@ from dicom_node.receiving.commitment_reports import (
     report_handler,
 )
 from dicom_node.receiving.gate import Gate
+from dicom_node.receiving.heap import keep_heap_small
 from dicom_node.receiving.refusals import EdgeReason
 from dicom_node.receiving.server import GuardedServer
 from dicom_node.receiving.store import StoreProvider
@@ -82,6 +83,7 @@ class Listener:
         if orphans:
             logger.warning("removed %d half-written files of an earlier run", orphans)
         keep_data_sets_out_of_logs()
+        keep_heap_small()
         try:
             self._server = GuardedServer(
                 self._application_entity(),

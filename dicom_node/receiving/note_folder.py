@@ -12,6 +12,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, TypeVar
 
+from dicom_node.receiving.folder_sync import fsync_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
@@ -102,7 +104,7 @@ class NoteFolder:
             raise
         if self._durable:
             for folder in (self.path, self.path.parent):
-                _fsync_folder(folder)
+                fsync_folder(folder)
         return path
 
     def read(self, decode: Callable[[str], Note]) -> Iterator[tuple[Path, Note]]:
@@ -146,11 +148,3 @@ class NoteFolder:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 if time.time() - path.stat().st_mtime > _ORPHAN_AFTER_SECONDS:
                     path.unlink()
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

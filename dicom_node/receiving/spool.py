@@ -25,6 +25,7 @@ from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_V
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.receiving.admissions import AdmissionNotes
 from dicom_node.receiving.data_set import FiledDataSet, parts_of
+from dicom_node.receiving.folder_sync import fsync_folder
 from dicom_node.receiving.refusals import RefusalNote, RefusalNotes
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Spool:
                 folder.mkdir(exist_ok=True)
             self._notes.prepare()
             self.admissions.prepare()
-            _fsync_folder(self.root)
+            fsync_folder(self.root)
             return sum(_remove_if_orphan(path) for path in self._incoming.iterdir())
         except OSError as error:
             msg = f"spool {self.root} cannot be used: {error.strerror}"
@@ -173,7 +174,7 @@ class Spool:
             if not target.exists():
                 self._write(target, _encode_file_header(meta), dataset)
             # Also for a duplicate: the thread that wrote it may not have come this far yet.
-            _fsync_folder(self._inbox)
+            fsync_folder(self._inbox)
         except OSError as error:
             msg = f"spool {self.root} could not store an instance: {error.strerror}"
             raise SpoolError(msg) from error
@@ -261,7 +262,7 @@ class Spool:
         try:
             if not target.parent.is_dir():
                 target.parent.mkdir(exist_ok=True)
-                _fsync_folder(self._studies)
+                fsync_folder(self._studies)
         except OSError as error:
             msg = f"spool {self.root} could not make a study folder: {error.strerror}"
             raise SpoolError(msg) from error
@@ -302,7 +303,7 @@ class Spool:
         """Remove an instance from the inbox that is recorded already; gone already is fine."""
         try:
             inbox_path.unlink(missing_ok=True)
-            _fsync_folder(self._inbox)
+            fsync_folder(self._inbox)
         except OSError as error:
             msg = f"spool {self.root} could not remove {inbox_path.name}: {error.strerror}"
             raise SpoolError(msg) from error
@@ -364,8 +365,8 @@ class Spool:
                 if not target.exists():
                     msg = f"{source.name} is neither in {source.parent} nor in {target.parent}"
                     raise SpoolError(msg) from None
-            _fsync_folder(target.parent)
-            _fsync_folder(source.parent)
+            fsync_folder(target.parent)
+            fsync_folder(source.parent)
         except OSError as error:
             msg = f"spool {self.root} could not move {source.name}: {error.strerror}"
             raise SpoolError(msg) from error
@@ -389,11 +390,3 @@ def _remove_if_orphan(path: Path) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pydicom
 import pytest
@@ -13,10 +14,13 @@ from support.small_ct import write_small_ct
 from support.study_rows import screened_study
 
 from dicom_node.config import DimseDestination
-from worker.db import circuits, deliveries
+from worker.db import circuits, commitments, deliveries
 from worker.db.engine import now
 from worker.db.tables import Circuit, Delivery, Event
 from worker.delivery.outbox import Deliverer, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEASE = 60
 # Where the rows and locks are those of other tests here.
@@ -140,21 +144,57 @@ def test_a_node_that_starts_probes_at_once_and_with_one_object(database):
         assert session.get_one(Circuit, "pacs").failures == 1
 
 
+def a_probe_is_due(session, folder) -> None:
+    """A destination was away twice, and a small object is due to be sent to it."""
+    probe, _ = screened_study(session).deliveries
+    sent = write_small_ct(folder)[0]
+    probe.path, probe.sha256 = sent.name, hashlib.sha256(sent.read_bytes()).hexdigest()
+    header = pydicom.dcmread(sent, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+    probe.sop_class_uid, probe.sop_instance_uid = header.SOPClassUID, header.SOPInstanceUID
+    for _ in range(2):
+        circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
+    session.get_one(Circuit, "pacs").probe_at = now(session)
+
+
+def deliver(database, folder, port) -> Callable[[], int]:
+    """The function that does one round of deliveries to the PACS at a port."""
+    there = DimseDestination(
+        name="pacs", ae_title="PACS", host="127.0.0.1", port=port, calling_ae_title="NODE"
+    )
+    ((_, round_),) = Deliverer(database, folder, [there], RetryPolicy(1, 1, 600)).rounds()
+    return round_
+
+
+def test_a_destination_that_is_back_is_asked_at_once_for_what_it_could_not_be_asked(
+    database, tmp_path, start_pacs
+):
+    """And not for what it took to report on, nor for what is being asked for."""
+    with database.transaction() as session:
+        for study_uid in ("1.7", "1.8", "1.9"):
+            for delivery in screened_study(session, study_uid).deliveries:
+                deliveries.mark_delivered(session, delivery.id, to_commit=True)
+        asked = commitments.take_due(session, "pacs", LEASE)
+        not_asked, reported_on, being_asked = asked[:2], asked[2:4], asked[4:]
+        commitments.ask_again(session, [d.id for d in not_asked], "connection refused", 3600)
+        commitments.add_request(session, "1.2.3.4", "pacs", reported_on)
+        commitments.wait_for_report(session, [d.id for d in reported_on], 3600)
+        assert len(being_asked) == 2
+        a_probe_is_due(session, tmp_path)
+    assert deliver(database, tmp_path, start_pacs(lambda _event: 0x0000))() == 1
+    with database.transaction() as session:
+        due = commitments.take_due(session, "pacs", LEASE)
+        assert {d.screening.study.study_instance_uid for d in due} == {"1.7", "1.2.3"}
+        assert {d.id for d in not_asked} <= {d.id for d in due}
+
+
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_node_that_records_and_one_that_takes_do_not_wait_for_each_other(
     database, tmp_path, monkeypatch, start_pacs
 ):
     """The first records that the destination is back while the second is about to probe it."""
     with database.transaction() as session:
-        probe, _ = screened_study(session).deliveries
-        sent = write_small_ct(tmp_path)[0]
-        probe.path, probe.sha256 = sent.name, hashlib.sha256(sent.read_bytes()).hexdigest()
-        header = pydicom.dcmread(sent, specific_tags=["SOPClassUID", "SOPInstanceUID"])
-        probe.sop_class_uid, probe.sop_instance_uid = header.SOPClassUID, header.SOPInstanceUID
+        a_probe_is_due(session, tmp_path)
         screened_study(session, "1.9")
-        for _ in range(2):
-            circuits.open_(session, "pacs", PAUSES.__getitem__, "away")
-        session.get_one(Circuit, "pacs").probe_at = now(session)
     takes, closed = threading.Event(), threading.Event()
     passage, close = circuits.passage, circuits.close
 
@@ -183,15 +223,7 @@ def test_a_node_that_records_and_one_that_takes_do_not_wait_for_each_other(
         return 0x0000
 
     monkeypatch.setattr(circuits, "close", told_close)
-    there = DimseDestination(
-        name="pacs",
-        ae_title="PACS",
-        host="127.0.0.1",
-        port=start_pacs(store),
-        calling_ae_title="NODE",
-    )
-    deliverer = Deliverer(database, tmp_path, [there], RetryPolicy(1, 1, 600))
+    round_ = deliver(database, tmp_path, start_pacs(store))
     with ThreadPoolExecutor(1) as pool:
-        ((_, round_),) = deliverer.rounds()
         assert round_() == 1
         assert taken[0].result(10) == 1

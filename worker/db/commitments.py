@@ -147,6 +147,30 @@ def ask_again(
     )
 
 
+def let_go(session: Session, destination: str) -> None:
+    """Ask at once what a destination that answers again could not be asked.
+
+    What it took and has yet to report on keeps its time. What another transaction holds is being
+    asked for: to wait for it could be to wait for each other.
+    """
+    not_asked = (
+        select(Delivery.id)
+        .where(
+            Delivery.destination == destination,
+            Delivery.state == DeliveryState.DELIVERED,
+            Delivery.commitment == CommitmentState.WAITING,
+            Delivery.commitment_error != "",
+        )
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(not_asked))
+        .values(commitment_due_at=now(session))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def wait_for_report(session: Session, delivery_ids: Sequence[int], seconds: float) -> None:
     """Note that a request was taken; without a report in time it is made again."""
     session.execute(

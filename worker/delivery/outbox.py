@@ -227,6 +227,7 @@ class Deliverer:
             # which may itself be what makes the destination hang up, keeps its pause.
             if not away and circuits.close(session, circuit) > 1:
                 deliveries.let_go(session, destination.name)
+                commitments.let_go(session, destination.name)
         if away:
             self._open_circuit(destination, screening_id, due, away[0])
 

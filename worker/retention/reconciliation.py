@@ -8,12 +8,12 @@ of its study, and made again where it can.
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
+from dicom_node.receiving.folder_sync import fsync_folder
 from worker.db import lost_files
 
 if TYPE_CHECKING:
@@ -132,8 +132,4 @@ def _to_inbox(spool_dir: Path, paths: Iterable[Path]) -> None:
         path.with_suffix(".json").unlink(missing_ok=True)
         folders.add(path.parent)
     for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_folder(folder)
