@@ -23,6 +23,21 @@ CIPHER_SUITES = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
+# Python interns the keys of every certificate that it decodes, and drops them with it. Unless they
+# are held here, that wears the interpreter's table of such strings out: after some thousand
+# connections it is made again, and the process larger by 4 MB.
+KEYS_OF_DECODED_CERTIFICATES = (
+    "OCSP",
+    "caIssuers",
+    "crlDistributionPoints",
+    "issuer",
+    "notAfter",
+    "notBefore",
+    "serialNumber",
+    "subject",
+    "subjectAltName",
+    "version",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,12 @@ import pytest
 from support.certificates import Authority
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.tls import client_context, own_certificate, server_context
+from dicom_node.tls import (
+    KEYS_OF_DECODED_CERTIFICATES,
+    client_context,
+    own_certificate,
+    server_context,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +58,13 @@ def test_our_certificate_is_read(files: TlsFiles) -> None:
         check=True,
     ).stdout
     assert printed.strip().partition("=")[2].replace(":", "").lower() == ours.fingerprint
+
+
+def test_the_keys_of_decoded_certificates_stay_with_the_interpreter(files: TlsFiles) -> None:
+    decoded = ssl._ssl._test_decode_cert(str(files.certificate))  # type: ignore[attr-defined]
+    held = {id(key) for key in KEYS_OF_DECODED_CERTIFICATES}
+    assert "subjectAltName" in decoded
+    assert {id(key) for key in decoded} <= held
 
 
 def test_each_fault_names_its_file(authority: Authority, files: TlsFiles, tmp_path: Path) -> None:
