@@ -66,7 +66,8 @@ class Outcome:
     def __add__(self, other: Outcome) -> Outcome:
         """Put the outcomes of two batches together: counts add up, the worst is kept."""
         recoveries = [each.recovery_s for each in (self, other) if each.recovery_s is not None]
-        notes = dict.fromkeys(each.notes for each in (self, other) if each.notes)
+        # Also of what was put together before: most batches note the same.
+        notes = dict.fromkeys(f"{self.notes}; {other.notes}".strip("; ").split("; "))
         return Outcome(
             trials=self.trials + other.trials,
             acknowledged=self.acknowledged + other.acknowledged,

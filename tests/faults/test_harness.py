@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import pytest
 
@@ -253,6 +255,11 @@ def test_the_scorecard_shows_the_last_run_and_says_when_it_is_short(run, page):
     assert "| 6 | 60 | 1 | 0 | 1.5 s | **FAIL** |" in page()
     run(cut_off_at(4), commit="decaf")
     assert "| 4 of 6 | 40 | 0 | 0 | 1.5 s | pass |" in page()
+
+
+def test_what_several_batches_note_is_shown_once():
+    noted = [replace(GOOD, notes=notes) for notes in ("low", "slow; low", "", "slow", "low")]
+    assert reduce(add, noted).notes == "low; slow"
 
 
 def test_the_scorecard_shows_a_batch_that_broke_off(run, page):
