@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -55,6 +56,8 @@ def run(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(harness, "CATALOGUE", (recorder.scenario,))
         monkeypatch.setattr(results, "commit_of", commit if callable(commit) else lambda _: commit)
         file = tmp_path / "faults.jsonl"
+        # A scenario that fails leaves its folder, for whoever looks for the reason.
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         monkeypatch.setattr(sys, "argv", ["faults", "--results", str(file), *arguments])
         try:
             code = harness.main()
