@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from dicom_node.errors import RefusedError
 from dicom_node.reading import attributes
+from dicom_node.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydicom import Dataset
+
+# Of one instance and of one series. An item of a functional group takes eight bytes in a file and
+# hundreds of them in memory.
+MOST_FRAMES = 8192
 
 Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
@@ -55,10 +61,18 @@ def frames_of(dataset: Dataset) -> tuple[FrameHeader, ...]:
     -------
     tuple of FrameHeader
         One for each frame, in frame order (PS3.3 section C.7.6.16).
+
+    Raises
+    ------
+    RefusedError
+        TOO_LARGE, beyond :data:`MOST_FRAMES`.
     """
     per_frame = attributes.value(dataset, "PerFrameFunctionalGroupsSequence")
     if per_frame is None:
         return (_frame((dataset,)),)
+    if len(per_frame) > MOST_FRAMES:
+        detail = f"{len(per_frame)} frames in one instance, the ceiling is {MOST_FRAMES}"
+        raise RefusedError(Reason.TOO_LARGE, detail)
     shared = attributes.value(dataset, "SharedFunctionalGroupsSequence")
     common = tuple(_macros(shared[0])) if shared else ()
     return tuple(_frame((*_macros(groups), *common)) for groups in per_frame)

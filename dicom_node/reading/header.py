@@ -113,7 +113,8 @@ class InstanceHeader:
         Raises
         ------
         RefusedError
-            MISSING_ATTRIBUTES if one of the four UIDs that identify an instance is absent.
+            MISSING_ATTRIBUTES if one of the four UIDs that identify an instance is absent,
+            TOO_LARGE for a CT of more frames than `frames.MOST_FRAMES`.
         """
         uids = {name: attributes.uid(dataset, keyword) for name, keyword in _IDENTITY.items()}
         if missing := [_IDENTITY[name] for name, found in uids.items() if not found]:
@@ -137,7 +138,8 @@ class InstanceHeader:
             rows=attributes.integer(dataset, "Rows"),
             columns=attributes.integer(dataset, "Columns"),
             number_of_frames=attributes.integer(dataset, "NumberOfFrames") or 1,
-            frames=frames_of(dataset),
+            # Of other objects nobody asks, and a SEG may have any number of them.
+            frames=frames_of(dataset) if uids["sop_class_uid"] in CT_SOP_CLASSES else (),
             pixel_data_complete=pixel_data_complete,
             content_sha256=content_sha256,
         )
@@ -204,8 +206,8 @@ def read_header(path: Path, *, content_sha256: str = "") -> InstanceHeader:
     RefusedError
         NOT_DICOM for anything that is no DICOM file, NOT_CT for a DICOMDIR,
         UNSUPPORTED_TRANSFER_SYNTAX for a deflated data set (a small file may inflate without
-        bound), TOO_LARGE for one beyond `structure.Ceilings`, MISSING_ATTRIBUTES where an
-        identifying UID is absent.
+        bound), TOO_LARGE for one beyond `structure.Ceilings` or `frames.MOST_FRAMES`,
+        MISSING_ATTRIBUTES where an identifying UID is absent.
     """
     dataset, extent = read_dataset(path)
     # One that breaks off may have lost its image attributes along with its image.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node.errors import RefusedError
+from dicom_node.reading.frames import MOST_FRAMES
 from dicom_node.reasons import Reason
 
 
@@ -28,7 +29,7 @@ class ReadLimits:
 
     rows: int = 2048
     columns: int = 2048
-    frames: int = 8192
+    frames: int = MOST_FRAMES
     voxels: int = 512 * 1024 * 1024
     seconds: float = 1800.0
 

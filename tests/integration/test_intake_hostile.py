@@ -16,7 +16,7 @@ from support.spooling import encoded_dataset, spool_file
 
 from dicom_node.errors import RefusedError
 from dicom_node.reading.decoder import Decoder
-from dicom_node.reading.decoder_process import DecoderLimits
+from dicom_node.reading.decoder_process import DecoderLimits, DecoderProcess
 from dicom_node.reading.header import read_header
 from dicom_node.reading.integrity import check_content, content_digest_of_file
 from dicom_node.reading.reader import read_ct_series
@@ -159,6 +159,28 @@ def test_an_instance_waits_while_the_decoder_is_ended_from_outside(
         assert intake.caught_up
     with database.reading() as session:
         assert session.query(Instance).one().disposition == "accepted"
+
+
+def test_a_file_over_which_the_kernel_kills_the_decoder_each_time_is_quarantined(
+    database, spool, series_files, monkeypatch
+):
+    fatal = spool_file(spool, series_files[0]).path
+    order = DecoderProcess.order
+
+    def killed_over_it(process: DecoderProcess, content: dict[str, str]) -> None:
+        order(process, content)
+        if content["header"] == str(fatal):
+            os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(DecoderProcess, "order", killed_over_it)
+    with Decoder() as decoder:
+        intake = Intake(database, spool, settle_seconds=-1, decoder=decoder)
+        spool_file(spool, series_files[1])
+        assert [intake.run_once() for _ in range(3)] == [1, 0, 1]
+        assert intake.caught_up
+    with database.reading() as session:
+        found = {i.disposition: i.reason for i in session.query(Instance)}
+    assert found == {"accepted": None, "quarantined": "decoder_failed"}
 
 
 FAILS_AT = {

@@ -7,9 +7,10 @@ import json
 import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.errors import RefusedError
+from dicom_node.reading.frames import MOST_FRAMES
 from dicom_node.reading.header import InstanceHeader, read_header
 from dicom_node.reasons import Reason
 
@@ -106,6 +107,21 @@ def test_a_bad_character_set_does_not_stop_the_reading(tmp_path):
         tmp_path, minimal(), SpecificCharacterSet=b"ISO_IR 999", PatientName=b"M\xfcller^\xff"
     )
     assert read_header(path).patient_name.startswith("M")
+
+
+@pytest.mark.parametrize(("sop_class", "refused"), [(EnhancedCTImageStorage, True), ("1.2", False)])
+def test_frames_without_end_are_refused_unread_and_those_of_other_objects_not_asked_for(
+    sop_class, refused
+):
+    dataset = minimal()
+    dataset.SOPClassUID = sop_class
+    dataset.PerFrameFunctionalGroupsSequence = [Dataset()] * (MOST_FRAMES + 1)
+    if not refused:
+        assert InstanceHeader.from_dataset(dataset).frames == ()
+        return
+    with pytest.raises(RefusedError) as refusal:
+        InstanceHeader.from_dataset(dataset)
+    assert refusal.value.reason == "too_large"
 
 
 def test_json_round_trip():

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Text, cast, delete, func, or_, select
+from sqlalchemy.orm import undefer
 
 from dicom_node.reading.assembly import settles_at
 from dicom_node.reasons import Reason
@@ -27,6 +28,7 @@ from worker.lifecycle import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from dicom_node.reading.header import InstanceHeader
@@ -160,13 +162,24 @@ def assembly_candidates(session: Session, study: Study) -> Sequence[Instance]:
     """
     return session.scalars(
         select(Instance)
-        .where(
-            Instance.study_id == study.id,
-            Instance.disposition.in_((Disposition.ACCEPTED, Disposition.IGNORED)),
-            or_(Instance.reason.is_(None), Instance.reason != Reason.OWN_RESULT),
-        )
+        .where(*_may_be_chosen_from(study))
         .order_by(Instance.id)
+        .options(undefer(Instance.header))
     ).all()
+
+
+def header_bytes(session: Session, study: Study) -> int:
+    """Add up what the headers of the `assembly_candidates` take, without reading them."""
+    size = func.coalesce(func.sum(func.length(cast(Instance.header, Text))), 0)
+    return int(session.scalars(select(size).where(*_may_be_chosen_from(study))).one())
+
+
+def _may_be_chosen_from(study: Study) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Instance.study_id == study.id,
+        Instance.disposition.in_((Disposition.ACCEPTED, Disposition.IGNORED)),
+        or_(Instance.reason.is_(None), Instance.reason != Reason.OWN_RESULT),
+    )
 
 
 def series_instances(session: Session, study_id: int, series_uid: str) -> Sequence[Instance]:

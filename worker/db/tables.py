@@ -60,7 +60,8 @@ class Study(Base):
 class Instance(Base):
     """One received SOP instance: what it says of itself, and what was done with it.
 
-    `cleaned_at` is when its file was given up, None once it came again.
+    `cleaned_at` is when its file was given up, None once it came again. `header` is read where it
+    is asked for: that of a multi-frame instance takes a megabyte.
     """
 
     __tablename__ = "instances"
@@ -75,7 +76,7 @@ class Instance(Base):
     path: Mapped[str] = mapped_column(Text)
     disposition: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(64))
-    header: Mapped[dict[str, Any]]
+    header: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
     received_at: Mapped[datetime]
     cleaned_at: Mapped[datetime | None]

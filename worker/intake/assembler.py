@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Of a study, as JSON; in memory they take several times that, beside the listener. A slice has 1.5
+# kB, a frame of a multi-frame instance a tenth of that: some 30,000 slices.
+_MOST_HEADER_BYTES = 48 * 1024 * 1024
+
 
 class Assembler:
     """Judges studies whose settle time is over.
@@ -77,6 +81,13 @@ class Assembler:
     def _assemble(self, session: Session, study: Study) -> None:
         if gone := retention.missing_images(session, study):
             self._judge_without(session, study, gone)
+            return
+        if (size := studies.header_bytes(session, study)) > _MOST_HEADER_BYTES:
+            detail = (
+                f"the headers of its instances take {size:,} bytes, the ceiling is "
+                f"{_MOST_HEADER_BYTES:,}"
+            )
+            self._refuse(session, study, StudySelection(None, (), Reason.TOO_LARGE, detail))
             return
         instances = studies.assembly_candidates(session, study)
         headers = [InstanceHeader.from_json(instance.header) for instance in instances]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +14,12 @@ from dicom_node.reading.decoder import Decoder, shared_decoder
 from dicom_node.reading.header import InstanceHeader
 from dicom_node.reading.integrity import content_digest_of_file
 from dicom_node.reasons import Reason
-from dicom_node.receiving.spool import uid_hash
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.intake.sender import calling_ae_title, claimed_sop_instance_uid, own_uid
+from worker.intake.waiting_files import WaitingFiles
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
@@ -36,25 +33,8 @@ if TYPE_CHECKING:
     from worker.db.engine import Database
     from worker.db.tables import Instance, Study
 
-_SECONDS_BETWEEN_COMPLAINTS = 600.0
-# What a disk says of one file, whatever there is of memory, descriptors, space and processes.
-_OF_THE_FILE = frozenset(
-    {
-        errno.EACCES,
-        errno.EBADMSG,
-        errno.EIO,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.ENODATA,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.ESTALE,
-        errno.EUCLEAN,
-    }
-)
-
+# So often the decoder may be killed over a file while it serves others.
+_MOST_ENDS_OF_DECODER = 3
 # What is in quarantine nobody could read, and of the others one is kept already.
 _FIRST_UNDER_A_UID = frozenset({Disposition.ACCEPTED, Disposition.IGNORED})
 
@@ -90,16 +70,14 @@ class Intake:
         self._settle_seconds = settle_seconds
         self._decoder = decoder or shared_decoder()
         self._caught_up = False
-        self._failed: dict[Path, Exception] = {}
-        self._complained_at = -_SECONDS_BETWEEN_COMPLAINTS
+        self._waiting = WaitingFiles()
 
     @property
     def caught_up(self) -> bool:
         """Whether the last round recorded everything that waited.
 
-        Before that no study may be judged: its missing slices could lie in the inbox. A file that
-        could not be read in two rounds, one after the other, no longer holds up the studies, if
-        that is of the file: a machine short of memory fails with all of them.
+        Before that no study may be judged: its missing slices could lie in the inbox. Which files
+        hold up nothing though they wait, `WaitingFiles` tells.
         """
         return self._caught_up
 
@@ -112,17 +90,13 @@ class Intake:
             Number of instances and notes recorded.
         """
         self._caught_up = False
-        failed_before = self._failed
         count = self._take_inbox() + self._take_refusals() + self._take_admissions()
-        # What the spool could not move may be recorded already, and a study would miss its file.
-        self._caught_up = all(
-            path in failed_before and _is_of_the_file(error) for path, error in self._failed.items()
-        )
+        self._caught_up = not self._waiting.hold_up_studies
         return count
 
     def _take_inbox(self) -> int:
         count = 0
-        failed: dict[Path, Exception] = {}
+        self._waiting.begin_round()
         for path in self._spool.inbox():
             try:
                 if not path.is_file():
@@ -131,27 +105,9 @@ class Intake:
                 count += 1
             except (OSError, SpoolError) as error:
                 # One file on a bad sector must keep neither the others nor the notes waiting.
-                failed[path] = error
-        if failed:
-            self._complain(failed)
-        self._failed = failed
+                self._waiting.add(path, error)
+        self._waiting.end_round()
         return count
-
-    def _complain(self, failed: dict[Path, Exception]) -> None:
-        """Log the files that wait, once for each that is new among them and then now and then."""
-        new = failed.keys() - self._failed.keys()
-        if not new and time.monotonic() < self._complained_at + _SECONDS_BETWEEN_COMPLAINTS:
-            return
-        self._complained_at = time.monotonic()
-        path = min(new or failed)
-        # A name that somebody gave by hand may be a patient's, and error texts tell it.
-        log.error(
-            "instances_not_taken",
-            files=len(failed),
-            name_sha256=uid_hash(path.name),
-            error=_kind_of(failed[path]),
-            detail="they wait in the inbox and are tried again",
-        )
 
     def _take_refusals(self) -> int:
         count = 0
@@ -182,6 +138,14 @@ class Intake:
                 self._take(path)
         except RefusedError as error:
             self._quarantine(path, StudyState.REFUSED, error.reason, error.detail)
+        except ChildProcessError:
+            if not self._kills_the_decoder(path):
+                raise
+            detail = (
+                f"the process that read it was killed {_MOST_ENDS_OF_DECODER} times, as the kernel "
+                "does for want of memory, and not over other objects"
+            )
+            self._quarantine(path, StudyState.REFUSED, Reason.DECODER_FAILED, detail)
         except (OSError, SpoolError, MemoryError, InterfaceError, OperationalError):
             # The machine or the database is in trouble, not the instance: it waits.
             raise
@@ -189,6 +153,17 @@ class Intake:
             log.exception("instance_not_recorded", file=path.name)
             detail = f"{type(error).__name__} while it was recorded"
             self._quarantine(path, StudyState.FAILED, Progress.PROCESSING_ERROR, detail)
+
+    def _kills_the_decoder(self, path: Path) -> bool:
+        """Tell whether a file is to blame that the decoder was killed, and not the machine."""
+        try:
+            self._decoder.read_header(path.with_suffix(".absent"))
+        except FileNotFoundError:
+            # The decoder's own answer: it lives.
+            return self._waiting.count_end_of_decoder(path) >= _MOST_ENDS_OF_DECODER
+        except OSError:
+            pass
+        return False
 
     def _take(self, path: Path) -> None:
         try:
@@ -365,17 +340,5 @@ def _gives_way(study: Study, instance: Instance, header: InstanceHeader) -> bool
     return cut or (spoilt_study and instance.disposition == Disposition.ACCEPTED)
 
 
-def _is_of_the_file(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in _OF_THE_FILE
-
-
 def _as_json(note: RefusalNote) -> dict[str, Any]:
     return {**asdict(note), "time": note.time.isoformat()}
-
-
-def _kind_of(error: Exception) -> str:
-    """Tell what kind of error it is, without its text."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if isinstance(cause, OSError) and cause.errno is not None:
-        return f"{type(error).__name__}: {os.strerror(cause.errno)}"
-    return type(error).__name__
