@@ -16,6 +16,7 @@ from support.study_rows import queued_screening
 from bench.faults.cheap_screening import POISON
 from bench.faults.counting_pacs import CountingPacs
 from bench.faults.scenario import Outcome, Scenario, Trials
+from bench.faults.scenarios.many_jobs import done_again
 from bench.faults.screening_site import ScreeningSite
 from worker.db.tables import Screening, Study
 from worker.lifecycle import Progress, StudyState
@@ -56,6 +57,7 @@ def _trial(number: int, folder: Path) -> Outcome:
         took = time.time() - begun
         unfinished = site.unfinished(healthy)
         objects = Counter(study for study, _, _ in pacs.stored)
+        again = done_again(site, pacs)
         state, reason, attempts = _of(site, poison)
         failed = (state, reason) == (StudyState.FAILED, Progress.ATTEMPTS_EXHAUSTED)
         problems = {
@@ -63,6 +65,7 @@ def _trial(number: int, folder: Path) -> Outcome:
             "healthy studies without exactly one SEG and one SR": sum(
                 objects[uid] != 2 for uid in healthy
             ),
+            **again,
             f"attempts at the poison, which is {state}": 0
             if failed and attempts == _MAXIMUM_ATTEMPTS
             else attempts,
@@ -77,7 +80,7 @@ def _trial(number: int, folder: Path) -> Outcome:
         trials=1,
         acknowledged=_STUDIES,
         lost=len(unfinished) + (not failed),
-        duplicated=sum(objects[uid] > 2 for uid in healthy),
+        duplicated=max(sum(objects[uid] > 2 for uid in healthy), *again.values()),
         recovery_s=round(took, 1),
         passed=not wrong,
         notes="; ".join(wrong),
@@ -94,9 +97,13 @@ def _of(site: ScreeningSite, uid: str) -> tuple[StudyState, str, int]:
 SCENARIO = Scenario(
     name="poison_study",
     title=f"one study among {_STUDIES} that kills every worker that takes it",
-    passes_if="it is failed with its reason after 3 attempts, the others done once",
+    passes_if=(
+        "it is failed with its reason after 3 attempts, the others done once, with exactly one SEG "
+        "and one SR sent for each and neither sent again"
+    ),
     trials=10,
     short_trials=1,
     batch=2,
     run=run,
+    rests_on=("bench/faults/scenarios/many_jobs.py",),
 )

@@ -1,0 +1,107 @@
+"""Scenarios fail where they should: what would make each fail is put before its judge."""
+
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from bench.faults.cheap_screening import POISON
+from bench.faults.counting_pacs import CountingPacs
+from bench.faults.scenario import Trials
+from bench.faults.scenarios import many_jobs, poison_study
+from bench.faults.screening_site import ScreeningSite
+from worker.db import deliveries, events, schema, screenings
+from worker.db.tables import Study
+from worker.lifecycle import Progress, StudyEvent
+
+KINDS = ("seg", "sr")
+
+
+class SiteWithoutProcesses(ScreeningSite):
+    """A site whose studies are screened and sent by the test, in its database and to its PACS."""
+
+    screened_times = sent_times = 1
+    pacs: CountingPacs
+
+    def __enter__(self):
+        schema.upgrade(self.database.engine)
+        return self
+
+    def __exit__(self, *_):
+        self.database.close()
+
+    def wait_until_at_rest(self, count, seconds):
+        with self.database.transaction() as session:
+            for study in session.query(Study):
+                if study.study_instance_uid.startswith(POISON):
+                    self._fail(session, study.screenings[-1])
+                else:
+                    self._complete(session, study.screenings[-1])
+        return self.at_rest() == count
+
+    def children(self, role=""):
+        return [SimpleNamespace(signal=9)] * self.kills
+
+    def _fail(self, session, screening):
+        for _ in range(self.kills):
+            screenings.claim(session, screening.id, "here", 60)
+            screenings.release(session, screening, "worker lost", self.kills)
+
+    def _complete(self, session, screening):
+        study = screening.study
+        claim = screenings.claim(session, screening.id, "here", 60)
+        screenings.finish(session, claim)
+        events.follow(session, screening, StudyEvent.SCREENED, Progress.WAITING_FOR_DESTINATION)
+        for _ in range(self.screened_times - 1):
+            events.record(session, StudyEvent.SCREENED.value, study, screening)
+        for _ in range(self.sent_times):
+            for kind in KINDS:
+                uids = {
+                    f"{of}_uid": f"{study.study_instance_uid}.{kind == 'sr':d}"
+                    for of in ("sop_class", "sop_instance", "series_instance")
+                }
+                entry = {"kind": kind, "path": kind, "sha256": "", **uids}
+                deliveries.put(session, screening, "pacs", entry)
+            session.flush()
+            for delivery in deliveries.take_due(session, "pacs", 60):
+                deliveries.mark_delivered(session, delivery.id)
+                self.pacs.stored[study.study_instance_uid, "", delivery.sop_instance_uid] += 1
+        deliveries.settle(session, screening.id)
+
+
+@pytest.fixture(params=[(many_jobs, 1), (poison_study, 3)], ids=["many_jobs", "poison_study"])
+def outcome_of_effects(request, tmp_path, monkeypatch):
+    """Run a trial whose studies are screened and sent so many times."""
+    module, kills = request.param
+    pacs = CountingPacs()
+
+    def run(*, screened_times=1, sent_times=1):
+        told = {"screened_times": screened_times, "sent_times": sent_times}
+        site = type("Site", (SiteWithoutProcesses,), {**told, "kills": kills, "pacs": pacs})
+        monkeypatch.setattr(module, "ScreeningSite", site)
+        monkeypatch.setattr(module, "CountingPacs", lambda: nullcontext(pacs))
+        return module.run(Trials(0, 1, short=True), tmp_path)
+
+    monkeypatch.setattr(many_jobs, "_JOBS_PER_QUICK_KILL", 4)
+    monkeypatch.setattr(many_jobs.Kills, "carry_out", lambda *_: time.time())
+    monkeypatch.setattr(poison_study, "_STUDIES", 5)
+    return run
+
+
+def test_studies_that_are_screened_and_sent_once_pass(outcome_of_effects):
+    outcome = outcome_of_effects()
+    assert outcome.passed, outcome.notes
+    assert (outcome.lost, outcome.duplicated) == (0, 0)
+
+
+def test_an_object_that_is_sent_again_is_a_double_effect(outcome_of_effects):
+    outcome = outcome_of_effects(sent_times=2)
+    assert outcome.notes == "8 objects sent more than once"
+    assert (outcome.passed, outcome.lost, outcome.duplicated) == (False, 0, 8)
+
+
+def test_a_study_that_is_screened_again_is_a_double_effect(outcome_of_effects):
+    outcome = outcome_of_effects(screened_times=2)
+    assert outcome.notes == "4 studies screened more than once"
+    assert (outcome.passed, outcome.lost, outcome.duplicated) == (False, 0, 4)
