@@ -15,10 +15,8 @@ from bench.faults import __main__ as harness
 from bench.faults import absence, results, scorecard
 from bench.faults.catalogue import CATALOGUE
 from bench.faults.disk import LoopDisk
-from bench.faults.kill_points import Plan, tally
 from bench.faults.scenario import Outcome, Scenario
 from bench.faults.scenarios.store_order import events, is_ordered
-from bench.faults.scenarios.worker_killed import judge_inside
 
 GOOD = Outcome(2, 20, 0, 0, 1.5, passed=True)
 
@@ -361,23 +359,6 @@ def test_a_power_cut_takes_what_was_not_synchronised(tmp_path):
         with disk.after_power_cut(tmp_path / "cut") as root:
             found = {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
     assert found == {"kept": b"durable"}
-
-
-@pytest.mark.parametrize(("inside", "enough"), [(0, False), (2, False), (3, True), (6, True)])
-def test_kills_at_the_ends_of_stages_are_too_few_inside(tmp_path, inside, enough):
-    lines = [["reading", True, 0.1], ["reading", False, 0.3], ["acknowledging", True, 0.0005]]
-    (tmp_path / "durations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plans = {str(number): Plan("reading", 0.5) for number in range(6)}
-    plans |= {"brief": Plan("acknowledging", 0.5), "missed": Plan("reading", 0.5)}
-    kills = {str(number): (1.0, number < inside) for number in range(6)}
-    kills |= {"brief": (1.0, True), "missed": None}
-    counts = tally(plans, kills, tmp_path)
-    assert counts == {"reading": (inside, 6)}
-    assert judge_inside(counts)[0] is enough
-
-
-def test_a_run_in_which_no_kill_could_be_aimed_proves_nothing():
-    assert judge_inside({}) == (False, "no kill could be aimed")
 
 
 def test_studies_come_throughout_an_absence_and_not_too_many(monkeypatch):

@@ -1,5 +1,6 @@
 """Scenarios fail where they should: what would make each fail is put before its judge."""
 
+import json
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -8,8 +9,10 @@ import pytest
 
 from bench.faults.cheap_screening import POISON
 from bench.faults.counting_pacs import CountingPacs
+from bench.faults.kill_points import Plan, tally
 from bench.faults.scenario import Trials
 from bench.faults.scenarios import many_jobs, poison_study
+from bench.faults.scenarios.worker_killed import judge_inside
 from bench.faults.screening_site import ScreeningSite
 from worker.db import deliveries, events, schema, screenings
 from worker.db.tables import Study
@@ -105,3 +108,37 @@ def test_a_study_that_is_screened_again_is_a_double_effect(outcome_of_effects):
     outcome = outcome_of_effects(screened_times=2)
     assert outcome.notes == "4 studies screened more than once"
     assert (outcome.passed, outcome.lost, outcome.duplicated) == (False, 0, 4)
+
+
+@pytest.mark.parametrize(("inside", "enough"), [(0, False), (2, False), (3, True), (6, True)])
+def test_kills_at_the_ends_of_stages_are_too_few_inside(tmp_path, inside, enough):
+    lines = [["reading", True, 0.1], ["reading", False, 0.3], ["acknowledging", True, 0.0005]]
+    (tmp_path / "durations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plans = {str(number): Plan("reading", 0.5) for number in range(6)}
+    plans |= {"brief": Plan("acknowledging", 0.5), "missed": Plan("reading", 0.5)}
+    kills = {str(number): (1.0, number < inside) for number in range(6)}
+    kills |= {"brief": (1.0, True), "missed": None}
+    counts = tally(plans, kills, tmp_path)
+    assert counts == {"reading": (inside, 6)}
+    assert judge_inside(counts, {"reading", "acknowledging"})[0] is enough
+
+
+def test_a_run_in_which_no_kill_could_be_aimed_proves_nothing():
+    assert judge_inside({}, {}) == (False, "no kill could be aimed")
+
+
+def test_a_stage_that_every_kill_of_a_batch_missed_fails_it():
+    counts = {"reading": (5, 5), "network": (5, 5), "encoding": (0, 5)}
+    enough, told = judge_inside(counts, counts)
+    assert not enough
+    assert "no kill lay inside encoding" in told
+    # A single kill, as each stage has in a short run, may miss.
+    assert judge_inside({"reading": (1, 1), "encoding": (0, 1)}, counts)[0]
+
+
+def test_stages_that_are_too_short_to_aim_at_are_named():
+    counts = {"reading": (5, 5), "network": (4, 5)}
+    enough, told = judge_inside(counts, {*counts, "writing_sr", "acknowledging"})
+    assert enough
+    assert told.endswith("at least 90 % lay inside; too short to aim at: writing_sr, acknowledging")
+    assert judge_inside(counts, counts)[1].endswith("lay inside")
