@@ -11,7 +11,7 @@ from bench.faults.cheap_screening import POISON
 from bench.faults.counting_pacs import CountingPacs
 from bench.faults.kill_points import Plan, tally
 from bench.faults.scenario import Trials
-from bench.faults.scenarios import many_jobs, poison_study
+from bench.faults.scenarios import many_jobs, poison_study, soak
 from bench.faults.scenarios.worker_killed import judge_inside
 from bench.faults.screening_site import ScreeningSite
 from worker.db import deliveries, events, schema, screenings
@@ -142,3 +142,29 @@ def test_stages_that_are_too_short_to_aim_at_are_named():
     assert enough
     assert told.endswith("at least 90 % lay inside; too short to aim at: writing_sr, acknowledging")
     assert judge_inside(counts, counts)[1].endswith("lay inside")
+
+
+def test_the_title_of_the_soak_tells_how_visits_are_split_over_its_listeners(tmp_path, monkeypatch):
+    visited = []
+
+    class Partner:
+        def __init__(self, folder, *_):
+            self.name = folder.name
+            self.listener = SimpleNamespace(start=list, stop=list)
+
+        def echo(self):
+            visited.append(self.name)
+            return True
+
+        echo_and_store = echo
+        note_base = list
+        missing = int
+
+        def growth(self):
+            return SimpleNamespace(passed=True)
+
+    monkeypatch.setattr(soak, "_Partner", Partner)
+    monkeypatch.setattr(soak, "_WARM_UP", 0)
+    assert soak.run(Trials(0, 300, short=False), tmp_path).passed
+    assert sorted(visited) == ["plain"] * 200 + ["tls"] * 100
+    assert "with two listeners, one in 3 with the one that speaks TLS" in soak.SCENARIO.title

@@ -141,8 +141,8 @@ class _Partner:
 SCENARIO = Scenario(
     name="soak",
     title=(
-        f"20,000 associations with a C-ECHO each, one in {_STORE_EVERY} with a C-STORE, one in "
-        f"{_TLS_EVERY} over TLS"
+        f"20,000 associations with two listeners, one in {_TLS_EVERY} with the one that speaks "
+        f"TLS; a C-ECHO on each, and on one in {_STORE_EVERY} a C-STORE as well"
     ),
     passes_if=(
         "all answered, every acknowledged instance on disk; memory grows by 5 % at most; threads "
