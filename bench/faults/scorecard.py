@@ -41,7 +41,9 @@ leases than are shipped. How it works: [bench/faults](../bench/faults/README.md)
   `starved_listener` the C-ECHOs that were answered, in `soak` the visits, with those that warm up,
   and in `oversized_pdu` the attacks.
 - *Recovery* is the longest time from the end of a fault until the system worked again; in
-  `poison_study` the time that all studies of a trial took.
+  `poison_study` the time that all studies of a trial took, and in `pacs_away` from the next probe:
+  the pauses before it and before lost promises are asked for again, minutes to hours, are made to
+  be over in the database.
 
 | fault | passes if | trials | acknowledged | lost | duplicated | recovery | result |
 | --- | --- | --: | --: | --: | --: | --: | --- |

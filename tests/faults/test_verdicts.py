@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from bench.faults.cheap_screening import POISON
 from bench.faults.counting_pacs import CountingPacs
 from bench.faults.kill_points import Plan, tally
 from bench.faults.scenario import Trials
-from bench.faults.scenarios import many_jobs, poison_study, soak
+from bench.faults.scenarios import many_jobs, pacs_away, poison_study, soak
 from bench.faults.scenarios.worker_killed import judge_inside
 from bench.faults.screening_site import ScreeningSite
 from worker.db import deliveries, events, schema, screenings
@@ -168,3 +169,25 @@ def test_the_title_of_the_soak_tells_how_visits_are_split_over_its_listeners(tmp
     assert soak.run(Trials(0, 300, short=False), tmp_path).passed
     assert sorted(visited) == ["plain"] * 200 + ["tls"] * 100
     assert "with two listeners, one in 3 with the one that speaks TLS" in soak.SCENARIO.title
+
+
+@pytest.mark.parametrize(
+    ("recovery", "notes"),
+    [
+        (60.0, ""),
+        (61.0, "1 recoveries of more than 60 s"),
+        (None, "1 recoveries not done in 120 s"),
+    ],
+)
+def test_an_absent_pacs_whose_results_come_late_or_not_in_time_fails(monkeypatch, recovery, notes):
+    committed = SimpleNamespace(uncommitted=lambda: 0)
+    monkeypatch.setattr(pacs_away, "OutboxView", lambda _: committed)
+    # Done by now, but not when the wait for it was over.
+    done = SimpleNamespace(unfinished=lambda _: {})
+    held = Counter({(kind, "1.2.3"): 1 for kind in KINDS})
+    outcome = pacs_away._judge(done, ["1.2.3"], held, recovery, {})
+    assert (outcome.notes, outcome.passed) == (notes, not notes)
+
+
+def test_the_recovery_from_an_absent_pacs_is_said_to_count_from_the_next_probe():
+    assert pacs_away.SCENARIO.passes_if.endswith("within 60 s of the next probe")
