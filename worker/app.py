@@ -79,6 +79,18 @@ def mark_broker(app: Celery) -> None:
         connection.default_channel.client.set(_MARK, 1)
 
 
+def messages_in_broker(app: Celery) -> int:
+    """Count the messages of screenings that no worker has taken.
+
+    Raises
+    ------
+    redis.exceptions.RedisError
+        If the broker cannot be reached.
+    """
+    with app.connection_or_acquire() as connection:
+        return int(connection.default_channel.client.llen(SCREENING_QUEUE))
+
+
 def publish_screening(app: Celery, screening_id: int) -> None:
     """Send the message that a screening is queued.
 

@@ -191,14 +191,17 @@ def assembler(settings: Settings, database: Database) -> Assembler:
 
 def sweeper(settings: Settings, database: Database) -> Sweeper:
     """Build the sweeper with its way to the broker."""
-    from worker.app import broker_forgot, make_app, mark_broker, publish_screening
+    from worker import app as celery_app
     from worker.screening.sweeper import Broker, Sweeper
 
-    app = make_app(settings)
+    app = celery_app.make_app(settings)
     return Sweeper(
         database,
         Broker(
-            partial(publish_screening, app), partial(broker_forgot, app), partial(mark_broker, app)
+            publish=partial(celery_app.publish_screening, app),
+            forgot=partial(celery_app.broker_forgot, app),
+            mark=partial(celery_app.mark_broker, app),
+            messages=partial(celery_app.messages_in_broker, app),
         ),
         maximum_attempts=settings.maximum_attempts,
         republish_seconds=settings.republish_seconds,

@@ -85,7 +85,7 @@ def test_results_that_cannot_be_sent_have_a_line(database, tmp_path, why):
 def test_a_screening_whose_workers_are_lost_fails_with_a_line(database):
     with database.transaction() as session:
         screening_id = queued_screening(session).id
-    broker = Broker(lambda _: None, lambda: False, lambda: None)
+    broker = Broker(lambda _: None, lambda: False, lambda: None, lambda: 0)
     sweeper = Sweeper(database, broker, maximum_attempts=2, republish_seconds=60)
     for attempts in (1, 2):
         with database.transaction() as session:

@@ -2,6 +2,7 @@
 
 import pydicom
 import pytest
+from sqlalchemy.exc import OperationalError
 from support.installation import Installation
 from support.services import require
 from support.small_ct import write_small_ct
@@ -12,6 +13,7 @@ from worker.db import screenings, studies
 from worker.db.tables import Screening
 from worker.embedded.process import ServiceProcess, free_ports
 from worker.lifecycle import DeliveryState, ScreeningState, StudyState
+from worker.screening.janitor import ResultJanitor
 from worker.settings import load_settings
 
 
@@ -208,6 +210,26 @@ def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, 
     assert installation.study().state is StudyState.COMPLETED
 
 
+def test_a_database_in_trouble_gets_as_much(tmp_path, predictor, series_files, monkeypatch):
+    """It goes away as the result is recorded, and is not there yet as the attempt is ended."""
+    installation = Installation(tmp_path / "data", maximum_attempts=1, **SMALL)
+    installation.receive(series_files)
+    held, moments = screenings.held, iter((False, False, True))
+
+    def held_if_there(session, claim):
+        if not next(moments, True):
+            raise OperationalError("SELECT", {}, ConnectionError())
+        return held(session, claim)
+
+    monkeypatch.setattr(screenings, "held", held_if_there)
+    installation.screen(predictor)
+    study = installation.study()
+    assert (study.state, study.reason) == (StudyState.QUEUED, "worker_lost")
+    assert study.screenings[0].excused_attempts == 1
+    installation.screen(predictor)
+    assert installation.study().state is StudyState.COMPLETED
+
+
 @pytest.mark.parametrize("error", [ValueError, MemoryError])
 def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
     tmp_path, predictor, series_files, error
@@ -256,6 +278,31 @@ def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, serie
     assert (screening.state, screening.claimed_by) == (ScreeningState.RUNNING, "other")
     assert screening.result is None
     assert screening.deliveries == []
+
+
+def test_a_worker_whose_screening_failed_meanwhile_leaves_no_files(
+    tmp_path, predictor, series_files
+):
+    installation = Installation(tmp_path / "data", **SMALL)
+    installation.receive(series_files)
+    results_dir = installation.settings.results_dir
+
+    class Slow:
+        """A predictor; while it works, its lease ends, and with it the last attempt."""
+
+        model_version = predictor.model_version
+        pipeline_digest = staticmethod(predictor.pipeline_digest)
+
+        def predict(self, volume, progress):
+            with installation.database.transaction() as session:
+                screening = session.query(Screening).one()
+                screenings.release(session, screening, "lost", maximum_attempts=1)
+            ResultJanitor(installation.database, results_dir).run_once()
+            return predictor.predict(volume, progress)
+
+    installation.screen(Slow())
+    assert installation.study().state is StudyState.FAILED
+    assert [path for path in results_dir.rglob("*") if path.is_file()] == []
 
 
 def test_without_destinations_a_screened_study_is_complete(tmp_path, predictor, series_files):

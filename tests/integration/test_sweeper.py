@@ -1,11 +1,18 @@
 """What the sweeper gives a real broker: a message each, and all again where it lost them."""
 
+from datetime import timedelta
+
 import pytest
 import redis
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 from support.study_rows import queued_screening
 
 from worker import bootstrap
 from worker.app import SCREENING_QUEUE
+from worker.db import screenings
+from worker.db.engine import now
+from worker.db.tables import Screening
 from worker.settings import load_settings
 
 WAITING = 120
@@ -34,6 +41,43 @@ def test_a_broker_that_has_its_messages_gets_no_second_ones(swept, broker):
     assert broker.llen(SCREENING_QUEUE) == WAITING
     assert swept.run_once() == 0
     assert broker.llen(SCREENING_QUEUE) == WAITING
+
+
+def test_without_workers_a_broker_gets_no_more_messages_however_long_it_takes(
+    swept, broker, sqlite_database
+):
+    with sqlite_database.transaction() as session:
+        session.execute(update(Screening).values(published_at=now(session) - timedelta(days=1)))
+    assert swept.run_once() == 0
+    # One was lost, whichever: the next in turn get another.
+    broker.rpop(SCREENING_QUEUE)
+    assert 0 < swept.run_once() < WAITING
+    assert swept.run_once() == 0
+
+
+def test_leases_that_ended_while_the_database_was_away_count_for_no_study(
+    swept, sqlite_database, monkeypatch
+):
+    def lose() -> Screening:
+        with sqlite_database.transaction() as session:
+            screening = session.query(Screening).order_by(Screening.id).first()
+            screening.not_before = None
+            screenings.claim(session, screening.id, "worker", -1)
+        swept.run_once()
+        with sqlite_database.reading() as session:
+            return session.get_one(Screening, screening.id)
+
+    def away(_session: object) -> None:
+        raise OperationalError("SELECT", {}, ConnectionError())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(screenings, "expired", away)
+        with pytest.raises(OperationalError):
+            swept.run_once()
+    screening = lose()
+    assert (screening.attempts, screening.excused_attempts) == (1, 1)
+    screening = lose()
+    assert (screening.attempts, screening.excused_attempts) == (2, 1)
 
 
 def test_a_broker_that_lost_everything_gets_all_of_it_at_once(swept, broker):

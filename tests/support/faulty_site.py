@@ -160,7 +160,7 @@ class Site:
         self.spool = FaultySpool(self.settings.spool_dir, self.fuse)
         self.spool.prepare()
         self.messages, self.published = list[int](), list[int]()
-        self.broker_marked, self.disk_errors = False, 0
+        self.broker_empty, self.disk_errors = True, 0
         self.acknowledged: dict[str, bytes] = {}
         self.workers: list[Worker] = []
         self.lost: set[tuple[str, str]] = set()
@@ -180,7 +180,7 @@ class Site:
         self._assembler = bootstrap.assembler(self.settings, self.database)
         self._sweeper = Sweeper(
             self.database,
-            Broker(self._publish, lambda: not self.broker_marked, self._mark_broker),
+            Broker(self._publish, lambda: self.broker_empty, self._mark, self.messages.__len__),
             maximum_attempts=self.settings.maximum_attempts,
             republish_seconds=0,
         )
@@ -356,11 +356,11 @@ class Site:
     def forget_messages(self) -> None:
         """Let the broker lose everything."""
         self.messages.clear()
-        self.broker_marked = False
+        self.broker_empty = True
 
-    def _mark_broker(self) -> None:
+    def _mark(self) -> None:
         self.fuse.burn()
-        self.broker_marked = True
+        self.broker_empty = False
 
     def _publish(self, screening_id: int) -> None:
         self.fuse.burn()

@@ -289,15 +289,19 @@ def _expired(session: Session) -> Select[int]:
     )
 
 
-def unpublished(session: Session, republish_seconds: float) -> Sequence[int]:
+def unpublished(session: Session, republish_seconds: float, messages: int = 0) -> Sequence[int]:
     """List queued screenings to send a message for.
 
     Those that none was sent for, and of the few that are next in the queue those whose message
-    may be lost. The others wait for good reason, and come next in turn: a long queue must not
-    fill the broker with repetitions, however long it takes.
+    may be lost. The others wait for good reason, and come next in turn: neither a long queue nor
+    a long absence of workers may fill the broker with repetitions. None is lost while as many
+    `messages` lie there as screenings wait: each lets a worker take the next in turn.
     """
     waiting = _waiting(session)
     never = waiting.where(Screening.published_at.is_(None)).limit(_PUBLISHED_AT_ONCE)
+    count = session.scalar(select(func.count()).select_from(waiting.order_by(None).subquery()))
+    if messages >= (count or 0):
+        return session.scalars(never).all()
     next_ones = waiting.limit(_NEXT_IN_QUEUE).subquery()
     perhaps_lost = (
         select(Screening.id)

@@ -67,8 +67,8 @@ class ResultJanitor:
             kept = results.files_of_ended(session, screening_id)
         if kept is None:
             return None
-        removed = 0
-        for path in (self._results_dir / str(screening_id)).iterdir():
+        folder, removed = self._results_dir / str(screening_id), 0
+        for path in folder.iterdir() if folder.is_dir() else ():
             if str(Path(str(screening_id)) / path.name) not in kept:
                 path.unlink(missing_ok=True)
                 removed += 1

@@ -45,6 +45,7 @@ _STDERR = 2
 
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3600.0
+_RELEASE_PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -131,8 +132,8 @@ class ScreeningJob:
             # Whatever it was, it belongs to this study alone: the worker goes on.
             log.exception("screening_failed", screening=screening_id)
             self._release(claim, error)
-        else:
-            self._tidy(screening_id)
+        # Also where the lease was lost: the janitor may have been here before our files were.
+        self._tidy(screening_id)
 
     def _claim_next(self) -> Claim | None:
         """Claim the screening that waits longest, None where none waits."""
@@ -220,7 +221,7 @@ class ScreeningJob:
         try:
             self._janitor.tidy(screening_id)
         except (OSError, OperationalError):
-            # The result is recorded; the node's janitor comes by again.
+            # The end is recorded; the node's janitor comes by again.
             log.warning("results_not_tidied", screening=screening_id)
 
     def _refuse(self, claim: Claim, error: RefusedError) -> None:
@@ -231,6 +232,19 @@ class ScreeningJob:
             log.warning("lease_lost", screening=claim.screening_id)
 
     def _release(self, claim: Claim, error: Exception, *, excused: bool = False) -> None:
+        # The database may be what is in trouble. Until the lease is over this attempt is ours.
+        patience = time.monotonic() + self._config.lease_seconds
+        while True:
+            try:
+                self._release_once(claim, error, excused=excused)
+            except OperationalError:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(_RELEASE_PAUSE_SECONDS)
+            else:
+                return
+
+    def _release_once(self, claim: Claim, error: Exception, *, excused: bool) -> None:
         limit = self._config.maximum_attempts
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (claim.token - 1))
         try:

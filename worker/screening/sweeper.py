@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from worker.audit import trail
 from worker.db import screenings
@@ -31,11 +32,14 @@ class Broker:
         Tells whether it has lost all that it was given, or was never given anything.
     mark
         Lets `forgot` say no from now on, until it loses everything.
+    messages
+        Tells how many messages lie in it that no worker has taken.
     """
 
     publish: Callable[[int], None]
     forgot: Callable[[], bool]
     mark: Callable[[], None]
+    messages: Callable[[], int]
 
 
 class Sweeper:
@@ -69,10 +73,17 @@ class Sweeper:
         self._broker = broker
         self._maximum_attempts = maximum_attempts
         self._republish_seconds = republish_seconds
+        self._database_was_away = False
 
     def run_once(self) -> int:
         """Sweep once; return the number of screenings touched."""
-        return self._release_expired() + self._publish_queued()
+        try:
+            released = self._release_expired()
+        except (InterfaceError, OperationalError):
+            self._database_was_away = True
+            raise
+        self._database_was_away = False
+        return released + self._publish_queued()
 
     def _release_expired(self) -> int:
         with self._database.reading() as session:
@@ -82,7 +93,11 @@ class Sweeper:
                 screening = screenings.lock_expired(session, screening_id)
                 if screening is not None:
                     detail = f"attempt {screening.attempts} on {screening.claimed_by} was lost"
-                    screenings.release(session, screening, detail, self._maximum_attempts)
+                    # No worker could renew its lease while the database was away.
+                    excused = self._database_was_away
+                    screenings.release(
+                        session, screening, detail, self._maximum_attempts, excused=excused
+                    )
                     actor = trail.process("node")
                     trail.screening_failed(session, screening, actor, Progress.WORKER_LOST.value)
         return len(lost)
@@ -94,8 +109,9 @@ class Sweeper:
             # Only now: a node that dies before does it again.
             self._broker.mark()
             log.info("broker_has_nothing", screenings=forgotten)
+        messages = self._broker.messages()
         with self._database.reading() as session:
-            waiting = screenings.unpublished(session, self._republish_seconds)
+            waiting = screenings.unpublished(session, self._republish_seconds, messages)
         for screening_id in waiting:
             self._broker.publish(screening_id)
             with self._database.transaction() as session:
