@@ -20,7 +20,7 @@ def up() -> None:
 def node() -> None:
     """Run the DICOM side: listener, assembly, sweeper and delivery.
 
-    One node for each data folder. It needs an up-to-date database and a broker.
+    One node for each data folder and database. It needs an up-to-date database and a broker.
     """
     from worker.services.node import run_node
     from worker.settings import load_settings
