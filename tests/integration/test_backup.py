@@ -25,7 +25,7 @@ from worker.db.tables import Event, Instance, Study
 from worker.errors import BackupError
 from worker.lifecycle import DeliveryState, StudyState
 from worker.retention.reconciliation import Reconciled, reconcile
-from worker.services.alone import without_another_node
+from worker.services.alone import without_another_node, without_another_node_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,6 +192,22 @@ def test_a_data_folder_with_a_node_at_work_is_not_put_in_order(site, tmp_path, c
     assert f"a node works with {site.settings.data_dir}: stop it and the workers first" in (
         done.stderr
     )
+
+
+@pytest.mark.parametrize("command", [("reconcile",), ("restore", "backup.zip")])
+def test_nor_is_one_whose_database_a_node_of_another_host_works_with(
+    site, tmp_path, postgresql_url, command
+):
+    given = {**SETTINGS, "data_dir": site.settings.data_dir, "database_url": postgresql_url}
+    name, *files = command
+    database = Database(postgresql_url)
+    schema.upgrade(database.engine)
+    with without_another_node_on(database, ""):
+        done = lungwatch("db", name, *(tmp_path / file for file in files), **given)
+    database.close()
+    assert done.code == ExitCode.STATE
+    assert "a node works with postgresql" in done.stderr
+    assert "stop it and the workers first" in done.stderr
 
 
 def test_what_came_after_the_backup_is_found_and_makes_a_new_revision(site, tmp_path):

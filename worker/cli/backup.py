@@ -65,13 +65,14 @@ def restore(
     from worker.audit_entry import AuditAction
     from worker.db import dump
     from worker.db.engine import Database
-    from worker.services.alone import without_another_node
+    from worker.services.alone import without_another_node, without_another_node_on
 
     settings = start_command()
     action = AuditAction.DATABASE_RESTORED
     with (
         without_another_node(settings.data_dir, _STOP_IT),
         closing(Database(settings.resolved_database_url)) as database,
+        without_another_node_on(database, _STOP_IT),
     ):
         # An empty database stays empty where it fails: else the next try would be refused.
         with attempt(database, action, begins_trail=False):
@@ -97,12 +98,13 @@ def reconcile(*, json: JsonOption = False) -> None:
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.dispatch import retention
-    from worker.services.alone import without_another_node
+    from worker.services.alone import without_another_node, without_another_node_on
 
     settings, action = start_command(), AuditAction.DATABASE_RECONCILED
     with (
         without_another_node(settings.data_dir, _STOP_IT),
         closing(open_database(settings)) as database,
+        without_another_node_on(database, _STOP_IT),
         attempt(database, action),
     ):
         # It has many transactions: the line comes first, so that none of them is without one.
