@@ -256,24 +256,30 @@ def test_a_study_that_cannot_be_screened_fails_after_its_attempts(
     assert "DOE" not in study.detail
 
 
+class Slow:
+    """A predictor during whose work something happens."""
+
+    def __init__(self, predictor, happens):
+        self._predictor, self._happens = predictor, happens
+        self.model_version = predictor.model_version
+        self.pipeline_digest = predictor.pipeline_digest
+
+    def predict(self, volume, progress):
+        self._happens()
+        return self._predictor.predict(volume, progress)
+
+
 def test_a_worker_that_lost_its_lease_records_nothing(tmp_path, predictor, series_files):
     installation = Installation(tmp_path / "data", **SMALL)
     installation.receive(series_files)
 
-    class Slow:
-        """A predictor; while it works, its lease is lost and another worker claims."""
+    def another_worker_claims() -> None:
+        with installation.database.transaction() as session:
+            screening = session.query(Screening).one()
+            screenings.release(session, screening, "lost", maximum_attempts=9)
+            screenings.claim(session, screening.id, "other", 60)
 
-        model_version = predictor.model_version
-        pipeline_digest = staticmethod(predictor.pipeline_digest)
-
-        def predict(self, volume, progress):
-            with installation.database.transaction() as session:
-                screening = session.query(Screening).one()
-                screenings.release(session, screening, "lost", maximum_attempts=9)
-                screenings.claim(session, screening.id, "other", 60)
-            return predictor.predict(volume, progress)
-
-    installation.screen(Slow())
+    installation.screen(Slow(predictor, another_worker_claims))
     (screening,) = installation.study().screenings
     assert (screening.state, screening.claimed_by) == (ScreeningState.RUNNING, "other")
     assert screening.result is None
@@ -287,20 +293,13 @@ def test_a_worker_whose_screening_failed_meanwhile_leaves_no_files(
     installation.receive(series_files)
     results_dir = installation.settings.results_dir
 
-    class Slow:
-        """A predictor; while it works, its lease ends, and with it the last attempt."""
+    def the_last_attempt_is_lost() -> None:
+        with installation.database.transaction() as session:
+            screening = session.query(Screening).one()
+            screenings.release(session, screening, "lost", maximum_attempts=1)
+        ResultJanitor(installation.database, results_dir).run_once()
 
-        model_version = predictor.model_version
-        pipeline_digest = staticmethod(predictor.pipeline_digest)
-
-        def predict(self, volume, progress):
-            with installation.database.transaction() as session:
-                screening = session.query(Screening).one()
-                screenings.release(session, screening, "lost", maximum_attempts=1)
-            ResultJanitor(installation.database, results_dir).run_once()
-            return predictor.predict(volume, progress)
-
-    installation.screen(Slow())
+    installation.screen(Slow(predictor, the_last_attempt_is_lost))
     assert installation.study().state is StudyState.FAILED
     assert [path for path in results_dir.rglob("*") if path.is_file()] == []
 
