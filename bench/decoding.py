@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pixels_of(path: Path) -> StoredPixels:
-    dataset, extent = read_dataset(path)
+    dataset, extent, _ = read_dataset(path)
     assert extent is not None
     return StoredPixels.of(path, dataset, extent.offset)
 

@@ -21,7 +21,7 @@ from dicom_node.errors import RefusedError, is_from_system
 from dicom_node.reading import attributes
 from dicom_node.reading.frames import FrameHeader, frames_of, shared_decimal, shared_text
 from dicom_node.reading.pixel_data import PixelDataExtent, locate_pixel_data
-from dicom_node.reading.structure import survey
+from dicom_node.reading.structure import Structure, survey
 from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 
@@ -209,7 +209,7 @@ def read_header(path: Path, *, content_sha256: str = "") -> InstanceHeader:
         bound), TOO_LARGE for one beyond `structure.Ceilings` or `frames.MOST_FRAMES`,
         MISSING_ATTRIBUTES where an identifying UID is absent.
     """
-    dataset, extent = read_dataset(path)
+    dataset, extent, _ = read_dataset(path)
     # One that breaks off may have lost its image attributes along with its image.
     is_image = "Rows" in dataset or attributes.uid(dataset, "SOPClassUID") in CT_SOP_CLASSES
     return InstanceHeader.from_dataset(
@@ -219,8 +219,8 @@ def read_header(path: Path, *, content_sha256: str = "") -> InstanceHeader:
     )
 
 
-def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
-    """Read a data set up to its pixels, and find where in the file these lie.
+def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None, Structure]:
+    """Read a data set up to its pixels, find where in the file these lie, and tell its bounds.
 
     Of a file that breaks off before its pixels, the elements before the break are read.
 
@@ -251,7 +251,7 @@ def read_dataset(path: Path) -> tuple[Dataset, PixelDataExtent | None]:
         source = file if structure.whole else BytesIO(file.read(structure.end))
         dataset = dcmread(source, stop_before_pixels=True)
         file.seek(structure.end)
-        return dataset, locate_pixel_data(file, dataset)
+        return dataset, locate_pixel_data(file, dataset), structure
 
 
 def read_file_meta(file: BinaryIO) -> tuple[Dataset, int]:

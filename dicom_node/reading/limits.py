@@ -22,6 +22,10 @@ class ReadLimits:
     voxels
         Of one series, at two bytes each; the default takes 1 GiB. It bounds a worker's memory, and
         so has nothing to do with the size of what the listener stores.
+    elements, value_bytes
+        Of the data sets of one series together, without their pixels: all are in memory at once.
+        A slice has some hundred elements and a few kilobytes; each alone may reach
+        `structure.Ceilings`.
     seconds
         For the pixels of one series: each of thousands of frames could take all the time that the
         decoder allows for one.
@@ -31,7 +35,25 @@ class ReadLimits:
     columns: int = 2048
     frames: int = MOST_FRAMES
     voxels: int = 512 * 1024 * 1024
+    elements: int = 5_000_000
+    value_bytes: int = 512 * 1024 * 1024
     seconds: float = 1800.0
+
+    def check_parsed(self, elements: int, value_bytes: int) -> None:
+        """Refuse a series whose data sets together are beyond a ceiling.
+
+        Raises
+        ------
+        RefusedError
+            TOO_LARGE.
+        """
+        for name, found, limit in (
+            ("elements", elements, self.elements),
+            ("bytes of values", value_bytes, self.value_bytes),
+        ):
+            if found > limit:
+                detail = f"more than {limit} {name} besides the pixels, the most we parse"
+                raise RefusedError(Reason.TOO_LARGE, detail)
 
     def check(self, rows: int, columns: int, frames: int) -> None:
         """Refuse a series beyond a ceiling.

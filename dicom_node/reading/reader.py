@@ -162,10 +162,10 @@ def read_ct_series(
     if digests is not None:
         for path in paths:
             check_content(path, digests[path])
-    instances = _load(paths, series_instance_uid, lambda done: report(_HEADER_SHARE * done))
+    limits = limits or ReadLimits()
+    instances = _load(paths, series_instance_uid, limits, lambda done: report(_HEADER_SHARE * done))
     headers = [instance.header for instance in instances]
     check_transfer_syntax(headers)
-    limits = limits or ReadLimits()
     check_pixels(headers, limits)
     stack = stack_series(headers)
     volume = CtVolume(
@@ -196,17 +196,24 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _load(
-    paths: Sequence[Path], series_instance_uid: str | None, report: Callable[[float], None]
+    paths: Sequence[Path],
+    series_instance_uid: str | None,
+    limits: ReadLimits,
+    report: Callable[[float], None],
 ) -> list[_Instance]:
     """Read the instances of the wanted series, in an order that does not depend on the paths."""
     found: list[_Instance] = []
+    elements = value_bytes = 0
     for done, path in enumerate(paths, start=1):
-        dataset, extent = read_dataset(path)
+        dataset, extent, structure = read_dataset(path)
         header = InstanceHeader.from_dataset(
             dataset, pixel_data_complete=extent is not None and extent.complete
         )
         if series_instance_uid in (None, header.series_instance_uid):
             found.append(_Instance(path, dataset, extent.offset if extent else 0, header))
+            elements += structure.elements
+            value_bytes += structure.value_bytes
+            limits.check_parsed(elements, value_bytes)
         report(done / len(paths))
     wanted = series_instance_uid or _only_series([instance.header for instance in found])
     found = [i for i in found if i.header.series_instance_uid == wanted]

@@ -58,10 +58,14 @@ class Structure(NamedTuple):
         the end of the file, or at the top-level element that the file breaks off in.
     whole
         Whether the file does not break off before that.
+    elements, value_bytes
+        How much there is to parse, as in `Ceilings`.
     """
 
     end: int
     whole: bool
+    elements: int
+    value_bytes: int
 
 
 class _Level(NamedTuple):
@@ -99,13 +103,14 @@ def survey(
     """
     walk = _Walk(file, ceilings or Ceilings(), implicit=implicit, big_endian=big_endian)
     top = walk.at
+    whole = True
     try:
         while walk.step():
             if walk.is_at_top:
                 top = walk.at
     except _BreaksOffError:
-        return Structure(top, whole=False)
-    return Structure(top, whole=True)
+        whole = False
+    return Structure(top, whole, walk.elements, walk.value_bytes)
 
 
 class _Walk:
@@ -120,8 +125,8 @@ class _Walk:
         self._implicit_head = struct.Struct(f"{order}HHL")
         self._long_length = struct.Struct(f"{order}L")
         self._levels: list[_Level] = []
-        self._elements = 0
-        self._value_bytes = 0
+        self.elements = 0
+        self.value_bytes = 0
         self.at = file.tell()
         self._size = file.seek(0, os.SEEK_END)
         file.seek(self.at)
@@ -138,8 +143,8 @@ class _Walk:
         if not self._levels and self.at == self._size:
             return False
         head = self._read(8)
-        self._elements += 1
-        self._hold("elements", self._elements, self._ceilings.elements)
+        self.elements += 1
+        self._hold("elements", self.elements, self._ceilings.elements)
         if self._levels and self._levels[-1].holds_items:
             self._pass_item(head)
             return True
@@ -215,8 +220,8 @@ class _Walk:
 
     def _skip(self, length: int) -> None:
         end = self._end_of(length)
-        self._value_bytes += end - self.at
-        self._hold("bytes of values", self._value_bytes, self._ceilings.value_bytes)
+        self.value_bytes += end - self.at
+        self._hold("bytes of values", self.value_bytes, self._ceilings.value_bytes)
         self._seek(end)
 
     def _end_of(self, length: int) -> int:

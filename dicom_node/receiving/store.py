@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # Slices of a CT are shorter and stay in memory; two of them may wait for their answers in each
 # association while a third arrives.
-_LARGEST_IN_MEMORY = 2 << 20
+_LARGEST_IN_MEMORY = 1 << 20
 _NO_ROOM = (EdgeReason.OUT_OF_RESOURCES, "The spool's file system is full up to its watermark.")
 
 

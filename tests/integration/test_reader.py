@@ -253,7 +253,15 @@ def test_another_image_at_the_same_place_is_a_conflict(lung_dx_copy):
 
 
 @pytest.mark.parametrize(
-    "limits", [ReadLimits(rows=511), ReadLimits(columns=511), ReadLimits(frames=7)]
+    "limits",
+    [
+        ReadLimits(rows=511),
+        ReadLimits(columns=511),
+        ReadLimits(frames=7),
+        # Of all its files together; one alone would be read.
+        ReadLimits(elements=1000),
+        ReadLimits(value_bytes=10_000),
+    ],
 )
 def test_ceilings(lung_dx_copy, limits):
     assert reason_of(lung_dx_copy, limits=limits) is Reason.TOO_LARGE

@@ -39,7 +39,7 @@ def decoder():
 
 
 def pixels_of(path: Path) -> StoredPixels:
-    dataset, extent = read_dataset(path)
+    dataset, extent, _ = read_dataset(path)
     return StoredPixels.of(path, dataset, extent.offset)
 
 

@@ -277,7 +277,7 @@ def test_a_missing_decoder_is_named_and_no_fault_of_the_study(
         "from dicom_node.reading.decoding import StoredPixels, compressed_frames\n"
         "from dicom_node.reading.header import read_dataset\n"
         "path = Path(sys.argv[2])\n"
-        "dataset, extent = read_dataset(path)\n"
+        "dataset, extent, _ = read_dataset(path)\n"
         "try: next(compressed_frames(StoredPixels.of(path, dataset, extent.offset)))\n"
         "except ConfigurationError as error: print(error)\n"
     )

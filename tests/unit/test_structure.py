@@ -43,9 +43,9 @@ def walk(content: bytes, *, implicit: bool = False, **ceilings: int):
 @pytest.mark.parametrize("undefined", [True, False])
 def test_sequences_end_where_they_say(undefined):
     content = nested(5, undefined=undefined) + element("10001000", b"name", "PN")
-    assert walk(content) == (len(content), True)
+    assert walk(content)[:2] == (len(content), True)
     pixels = bytes.fromhex("e07f1000") + b"OW\0\0" + struct.pack("<I", 4) + b"1234"
-    assert walk(content + pixels) == (len(content), True)
+    assert walk(content + pixels)[:2] == (len(content), True)
 
 
 @pytest.mark.parametrize("undefined", [True, False])
@@ -70,14 +70,14 @@ def test_elements_and_bytes_have_ceilings():
 def test_a_length_beyond_the_end_breaks_off_at_its_element(length):
     before = element("10001000", b"name")
     content = before + bytes.fromhex("09001010") + b"OB\0\0" + struct.pack("<I", length) + b"1234"
-    assert walk(content) == (len(before), False)
+    assert walk(content)[:2] == (len(before), False)
 
 
 def test_a_sequence_that_overruns_its_parent_ends_with_it():
     inner = bytes.fromhex("feff00e0") + struct.pack("<I", 999) + element("08000401", b"leaf")
     content = bytes.fromhex("40007502") + b"SQ\0\0" + struct.pack("<I", len(inner)) + inner
     content += element("10001000", b"name")
-    assert walk(content) == (len(content), True)
+    assert walk(content)[:2] == (len(content), True)
 
 
 def data_sets():
@@ -107,9 +107,9 @@ def test_what_pydicom_writes_is_whole_and_its_beginnings_are_not(
     for sequence in dataset.get("RequestAttributesSequence", ()):
         sequence.is_undefined_length_sequence_item = undefined
     content = encoded(dataset, implicit=implicit)
-    assert walk(content, implicit=implicit) == (len(content), True)
+    assert walk(content, implicit=implicit)[:2] == (len(content), True)
     cut = data.draw(st.integers(0, len(content) - 1))
-    end, whole = walk(content[:cut], implicit=implicit)
+    end, whole, *_ = walk(content[:cut], implicit=implicit)
     assert end <= cut
     assert whole == (end == cut)
     # What lies before the break is what pydicom reads of it.
@@ -128,6 +128,6 @@ def encoded(dataset: Dataset, *, implicit: bool) -> bytes:
 
 @given(st.binary(max_size=400), st.booleans())
 def test_garbage_ends_somewhere(content, implicit):
-    end, whole = walk(content, implicit=implicit)
+    end, whole, *_ = walk(content, implicit=implicit)
     assert 0 <= end <= len(content)
     assert whole or end < len(content)
