@@ -1,4 +1,6 @@
+import os
 import socket
+import time
 from datetime import timedelta
 
 import pytest
@@ -57,6 +59,21 @@ def test_a_healthy_installation_has_no_fault(healthy):
     assert checks["model pick-up"]["level"] == "ok"
     assert checks["destination DEMO_PACS"]["message"] == "answers"
     assert checks["workers"]["message"] == "no screening waits; none was claimed"
+
+
+def test_what_nobody_records_is_told(healthy):
+    inbox = healthy["data_dir"] / "spool" / "inbox"
+    inbox.mkdir(parents=True)
+    (inbox / "just-received.dcm").touch()
+    assert examine(healthy)[1]["inbox"]["level"] == "ok"
+    waiting = inbox / "waiting.dcm"
+    waiting.touch()
+    an_hour_ago = time.time() - 3600
+    os.utime(waiting, (an_hour_ago, an_hour_ago))
+    code, checks = examine(healthy)
+    assert checks["inbox"]["level"] == "warn"
+    assert checks["inbox"]["message"].startswith("1 received file waits in")
+    assert code == 0
 
 
 @pytest.mark.parametrize(

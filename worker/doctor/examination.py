@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,7 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
             f"{PREFIX}DATA_DIR.",
         )
     yield _disk(settings)
+    yield from _inbox(settings)
 
 
 def _present(folder: Path) -> Path:
@@ -113,6 +115,27 @@ def _disk(settings: Settings) -> Check:
     if free < watermark + _COMFORTABLE_FREE_BYTES:
         return Check("disk", Level.WARN, f"{message}, room for few studies", remedy)
     return Check("disk", Level.OK, message)
+
+
+def _inbox(settings: Settings) -> Iterator[Check]:
+    """Tell of what was received and not recorded; a node that works takes seconds for it."""
+    inbox, count = settings.spool_dir / "inbox", 0
+    if not inbox.is_dir():
+        return
+    long_ago = time.time() - _LONG_QUEUED.total_seconds()
+    for path in inbox.iterdir():
+        with suppress(FileNotFoundError):
+            count += path.lstat().st_mtime < long_ago
+    if not count:
+        yield Check("inbox", Level.OK, "nothing has waited for long to be recorded")
+        return
+    files = "1 received file waits" if count == 1 else f"{count} received files wait"
+    message = f"{files} in {inbox}, for ten minutes and more"
+    remedy = (
+        "Start the node, and its database. Where both run, the node's log says why at "
+        "`instances_not_taken`: no study may be judged meanwhile."
+    )
+    yield Check("inbox", Level.WARN, message, remedy)
 
 
 def _database(settings: Settings) -> Iterator[Check]:
