@@ -36,7 +36,8 @@ demo: $(RUNTIME)
 
 test: $(DEVELOPMENT) $(OHIF)
 	@scripts/install_debian_packages.sh
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25 \
+		$(PYTEST_ARGS)
 
 faults: $(DEVELOPMENT)
 	@scripts/install_debian_packages.sh
