@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.signals import setup_logging
 
+from worker.acknowledgement import forgive_failed_acknowledgements
+
 if TYPE_CHECKING:
     from worker.settings import Settings
 
@@ -30,6 +32,7 @@ def make_app(settings: Settings) -> Celery:
     Messages are JSON and hold a row's id only. They are acknowledged late, yet nothing relies on
     redelivery: a message may be lost or come twice, the sweeper and the claim settle both.
     """
+    forgive_failed_acknowledgements()
     app = Celery("lungwatch", broker=settings.required_broker_url)
     app.conf.update(
         task_default_queue=SCREENING_QUEUE,
