@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -10,6 +11,10 @@ from celery.signals import setup_logging
 from worker.acknowledgement import forgive_failed_acknowledgements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis import Redis
+
     from worker.settings import Settings
 
 SCREENING_QUEUE = "screening"
@@ -58,6 +63,13 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+@contextmanager
+def _redis(app: Celery) -> Iterator[Redis]:
+    """Give the client of the app's own connection."""
+    with app.connection_or_acquire() as connection:
+        yield connection.default_channel.client
+
+
 def broker_forgot(app: Celery) -> bool:
     """Tell whether the broker lacks our mark: it is another, or has lost what it was given.
 
@@ -66,8 +78,8 @@ def broker_forgot(app: Celery) -> bool:
     redis.exceptions.RedisError
         If the broker cannot be reached.
     """
-    with app.connection_or_acquire() as connection:
-        return not connection.default_channel.client.exists(_MARK)
+    with _redis(app) as client:
+        return not client.exists(_MARK)
 
 
 def mark_broker(app: Celery) -> None:
@@ -78,8 +90,8 @@ def mark_broker(app: Celery) -> None:
     redis.exceptions.RedisError
         If the broker cannot be reached.
     """
-    with app.connection_or_acquire() as connection:
-        connection.default_channel.client.set(_MARK, 1)
+    with _redis(app) as client:
+        client.set(_MARK, 1)
 
 
 def messages_in_broker(app: Celery) -> int:
@@ -90,8 +102,8 @@ def messages_in_broker(app: Celery) -> int:
     redis.exceptions.RedisError
         If the broker cannot be reached.
     """
-    with app.connection_or_acquire() as connection:
-        return int(connection.default_channel.client.llen(SCREENING_QUEUE))
+    with _redis(app) as client:
+        return int(client.llen(SCREENING_QUEUE))
 
 
 def publish_screening(app: Celery, screening_id: int) -> None:
