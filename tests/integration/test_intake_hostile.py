@@ -217,20 +217,33 @@ def test_no_study_is_judged_while_the_machine_is_in_trouble(
         assert intake.caught_up
 
 
-def test_no_study_is_judged_while_the_spool_cannot_move_a_recorded_file(
-    database, spool, series_files
+def test_only_the_study_is_held_up_whose_recorded_file_cannot_be_moved(
+    database, spool, series_files, tmp_path
 ):
     stored = spool_file(spool, series_files[0])
-    header = read_header(stored.path)
-    in_the_way = spool.study_folder(header.study_instance_uid)
+    held_up = read_header(stored.path).study_instance_uid
+    for path in write_small_ct(tmp_path / "ct"):
+        spool_file(spool, path)
+    in_the_way = spool.study_folder(held_up)
     in_the_way.touch()
     intake = Intake(database, spool, settle_seconds=-1)
+    assembler = Assembler(database, SelectionPolicy())
+
+    def states() -> dict[bool, StudyState]:
+        with database.reading() as session:
+            return {s.study_instance_uid == held_up: s.state for s in session.query(Study)}
+
     for _ in range(3):
         intake.run_once()
-        assert not intake.caught_up
+        assert intake.caught_up
+        assembler.run_once(intake.studies_held_up)
+        assert states()[True] == StudyState.RECEIVING
+    assert states()[False] != StudyState.RECEIVING
     in_the_way.unlink()
     assert intake.run_once() == 1
-    assert intake.caught_up
+    assert not intake.studies_held_up
+    assembler.run_once(intake.studies_held_up)
+    assert states()[True] != StudyState.RECEIVING
 
 
 NOTE = RefusalNote(

@@ -26,7 +26,7 @@ from worker.lifecycle import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -145,11 +145,15 @@ def is_delivered_object(session: Session, sop_instance_uid: str) -> bool:
     )
 
 
-def settled(session: Session, limit: int = 20) -> Sequence[int]:
-    """List the studies whose settle time is over."""
+def settled(session: Session, *, but_for: Collection[str] = (), limit: int = 20) -> Sequence[int]:
+    """List the studies whose settle time is over, but for those with one of these UIDs."""
     return session.scalars(
         select(Study.id)
-        .where(Study.state == StudyState.RECEIVING, Study.assemble_at <= now(session))
+        .where(
+            Study.state == StudyState.RECEIVING,
+            Study.assemble_at <= now(session),
+            Study.study_instance_uid.not_in(but_for),
+        )
         .order_by(Study.assemble_at)
         .limit(limit)
     ).all()

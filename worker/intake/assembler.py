@@ -18,7 +18,7 @@ from worker.db import events, retention, screenings, studies
 from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -48,10 +48,16 @@ class Assembler:
         self._database = database
         self._policy = policy
 
-    def run_once(self) -> int:
-        """Judge every settled study, each in a transaction of its own; return their number."""
+    def run_once(self, held_up: Collection[str] = ()) -> int:
+        """Judge every settled study, each in a transaction of its own; return their number.
+
+        Parameters
+        ----------
+        held_up
+            Study Instance UIDs of those that are not to be judged yet.
+        """
         with self._database.reading() as session:
-            due = studies.settled(session)
+            due = studies.settled(session, but_for=held_up)
         for study_id in due:
             try:
                 self._judge(study_id)

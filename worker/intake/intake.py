@@ -19,7 +19,7 @@ from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.intake.sender import calling_ae_title, claimed_sop_instance_uid, own_uid
-from worker.intake.waiting_files import WaitingFiles
+from worker.intake.waiting_files import NotFiledError, WaitingFiles
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Intake:
         self._decoder = decoder or shared_decoder()
         self._caught_up = False
         self._waiting = WaitingFiles()
+        self._studies_held_up: frozenset[str] = frozenset()
 
     @property
     def caught_up(self) -> bool:
@@ -80,6 +81,14 @@ class Intake:
         hold up nothing though they wait, `WaitingFiles` tells.
         """
         return self._caught_up
+
+    @property
+    def studies_held_up(self) -> frozenset[str]:
+        """Study Instance UIDs of what is recorded and waits in the inbox to be moved.
+
+        A worker would miss it in the study's folder: these studies are not to be judged.
+        """
+        return self._studies_held_up
 
     def run_once(self) -> int:
         """Record everything that waits.
@@ -91,6 +100,7 @@ class Intake:
         """
         self._caught_up = False
         count = self._take_inbox() + self._take_refusals() + self._take_admissions()
+        self._studies_held_up = self._waiting.studies_held_up
         self._caught_up = not self._waiting.hold_up_studies
         return count
 
@@ -205,12 +215,15 @@ class Intake:
         with self._database.transaction() as session:
             kept = retention.is_kept(session, header.sop_instance_uid, header.content_sha256)
             if kept:
-                self._spool.file_into_study(
-                    path,
-                    header.study_instance_uid,
-                    header.sop_instance_uid,
-                    self._spool.digest_of(path),
-                )
+                try:
+                    self._spool.file_into_study(
+                        path,
+                        header.study_instance_uid,
+                        header.sop_instance_uid,
+                        self._spool.digest_of(path),
+                    )
+                except SpoolError as error:
+                    raise NotFiledError(header.study_instance_uid) from error
         if not kept:
             self._spool.discard(path)
 

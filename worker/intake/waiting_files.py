@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dicom_node.errors import SpoolError
 from dicom_node.receiving.spool import uid_hash
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ _OF_THE_FILE = frozenset(
 )
 
 log = structlog.get_logger(__name__)
+
+
+class NotFiledError(SpoolError):
+    """A recorded instance could not be moved to its study, whose UID this carries."""
+
+    def __init__(self, study_instance_uid: str) -> None:
+        super().__init__("a recorded instance could not be moved to its study")
+        self.study_instance_uid = study_instance_uid
 
 
 class WaitingFiles:
@@ -81,25 +90,40 @@ class WaitingFiles:
 
     @property
     def hold_up_studies(self) -> bool:
-        """Whether one of them may be a slice that a study would miss.
+        """Whether one of them may be a slice that any study would miss.
 
         A file that could not be read in two rounds, one after the other, no longer does, if that
-        is of the file: a machine short of memory fails with all of them. What the spool could not
-        move may be recorded already.
+        is of the file: a machine short of memory fails with all of them. Of what is recorded its
+        study is known, one of the `studies_held_up`.
         """
         return not all(
-            path in self._errors_before and _is_of_the_file(error)
+            isinstance(error, NotFiledError)
+            or (path in self._errors_before and _is_of_the_file(error))
             for path, error in self._errors.items()
         )
 
+    @property
+    def studies_held_up(self) -> frozenset[str]:
+        """Study Instance UIDs of the recorded files that are not where their study reads them."""
+        errors = self._errors.values()
+        return frozenset(e.study_instance_uid for e in errors if isinstance(e, NotFiledError))
+
 
 def _is_of_the_file(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in _OF_THE_FILE
+    cause = _system_error(error)
+    return cause is not None and cause.errno in _OF_THE_FILE
 
 
 def _kind_of(error: Exception) -> str:
     """Tell what kind of error it is, without its text."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if isinstance(cause, OSError) and cause.errno is not None:
+    cause = _system_error(error)
+    if cause is not None and cause.errno is not None:
         return f"{type(error).__name__}: {os.strerror(cause.errno)}"
     return type(error).__name__
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Find what the system said, below what we made of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error
