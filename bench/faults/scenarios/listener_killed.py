@@ -143,7 +143,7 @@ SCENARIO = Scenario(
     title="kill -9 of the listener during stores",
     passes_if="every acknowledged instance is stored to the byte, no torn file, no orphan",
     trials=200,
-    short_trials=28,
+    short_trials=2 * len(PLACES),
     batch=28,
     run=run,
 )

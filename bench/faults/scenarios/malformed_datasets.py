@@ -167,7 +167,7 @@ SCENARIO = Scenario(
         "1 GB of address space, and 20 s of processor time for each order (header, pixels)"
     ),
     trials=10_000,
-    short_trials=300,
+    short_trials=200,
     batch=500,
     run=run,
 )

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-# Two fewer than one address may have, for the C-ECHO that follows.
-_ASSOCIATIONS = 6
+# As many as two addresses may have, but for two that are left for the C-ECHO that follows.
+_SOURCES = ("127.0.0.1",) * 6 + ("127.0.0.2",) * 8
 _LONGEST = struct.pack(">L", 0xFFFFFFFF)
 _MOST_GROWTH_MIB = 50.0
 _SENT_BYTES = 64 << 20
@@ -60,10 +60,10 @@ def endless_command(port: int) -> None:
 
 
 def endless_data(port: int) -> None:
-    """Send data sets without a last fragment, on several associations at once."""
+    """Send data sets without a last fragment, on all associations of two addresses at once."""
     with contextlib.ExitStack() as stack:
-        for number in range(_ASSOCIATIONS):
-            connection = stack.enter_context(connected(port))
+        for number, source in enumerate(_SOURCES):
+            connection = stack.enter_context(connected(port, source=source))
             _associate(connection, _CT_IMAGE_STORAGE)
             connection.sendall(store_request(_CT_IMAGE_STORAGE, f"1.2.{number}"))
             _pour(connection, b"", data_fragment(bytes(100_000), last=False))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_STUDIES, _FEW_STUDIES = 100, 40
+_STUDIES, _FEW_STUDIES = 100, 20
 _HOURS_AWAY = 3
 _LOST_REPLIES = 3
 _BEFORE_FAULT = 5

@@ -48,7 +48,7 @@ SCENARIO = Scenario(
         "end all are at rest"
     ),
     trials=1000,
-    short_trials=10,
+    short_trials=5,
     batch=50,
     run=run,
     rests_on=(_TEST,),
