@@ -24,9 +24,16 @@ def test_tensorflow_is_quiet_unless_it_fails():
 
 
 def test_somebody_who_set_a_level_hears_tensorflow():
-    script = QUIETLY + "import sys; print(*sys.modules)"
-    done = run_python(script, {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"})
-    assert "tensorflow" not in done.stdout.split()
+    done = run_python(QUIETLY, {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"})
+    assert done.returncode == 0
+    assert "This TensorFlow binary" in done.stderr
+
+
+def test_keras_loads_no_libraries_for_wrappers_that_nobody_uses():
+    afterwards = "import sys; print(*sys.modules); import keras, matplotlib.figure, sklearn.svm"
+    done = run_python(QUIETLY + afterwards, {**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert {"sklearn", "matplotlib", "pandas"} & set(done.stdout.split()) == set()
 
 
 def run_python(script, environment):
