@@ -18,6 +18,8 @@ from worker.lifecycle import StudyState
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.system import Progress
+
 _PARTS = ("listener", "worker", "broker")
 _RECEIVING_SECONDS, _SCREENING_SECONDS = 0.1, 2.0
 _BEFORE_KILL = 5
@@ -34,13 +36,15 @@ def run(trials: Trials, folder: Path) -> Outcome:
     recovery = 0.0
     with System(folder) as system:
         for trial in trials.numbers:
+            ends: dict[str, Progress] = {}
             for part in _PARTS:
                 name = f"{part}-{trial}"
                 study_uid, files = write_drawn_study(folder / "sent" / name, name)
                 killed = _KILLS[part](system, study_uid, files, trial * _GOLDEN % 1)
-                reached = system.wait_for_state(study_uid)
+                ends[study_uid] = system.wait_for_state(study_uid)
                 recovery = max(recovery, time.monotonic() - killed)
-                time.sleep(_SETTLED_SECONDS)
+            time.sleep(_SETTLED_SECONDS)
+            for part, (study_uid, reached) in zip(_PARTS, ends.items(), strict=True):
                 lesions = bool(system.show(study_uid)["lesions"])
                 counts = {what: len(held) for what, held in system.results(study_uid).items()}
                 lost += reached.state is not StudyState.COMPLETED
@@ -50,7 +54,7 @@ def run(trials: Trials, folder: Path) -> Outcome:
                     "SR": 1,
                     "OT": 1,
                 }:
-                    problems.append(f"{name}: {reached.state} {reached.reason}, {counts}")
+                    problems.append(f"{part}-{trial}: {reached.state} {reached.reason}, {counts}")
     if recovery > _RECOVERY_SECONDS:
         problems.append(f"a study took {recovery:.0f} s from the kill to its completion")
     return Outcome(
