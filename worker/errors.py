@@ -45,5 +45,9 @@ class PromotionError(WorkerError):
     """A model version that may not come into use; the message says why and what would let it."""
 
 
+class FilesNotRemovedError(WorkerError):
+    """Files whose time is over and that a disk does not let go; the message names the studies."""
+
+
 class BackupError(WorkerError):
     """A backup that cannot be made or restored; the message says why and what would."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
 from structlog.testing import capture_logs
+from support.command import lungwatch
 from support.delivered_site import clean, deliver_study, delivered_site, files_of
 from support.small_ct import write_small_ct
 from support.spooling import spool_file
@@ -99,6 +101,26 @@ def test_a_disk_that_lets_nothing_go_costs_no_second_study(site, tmp_path, monke
         assert clean(site, retention_days=365, retention_free_mb=1 << 40) == 0
     with site.database.reading() as session:
         assert session.query(Study).filter_by(files_to_remove=True).count() == 1
+
+
+def test_command_and_doctor_tell_of_files_that_the_disk_does_not_let_go(site):
+    victim = sorted((site.settings.spool_dir / "studies").rglob("*.dcm"))[3]
+    victim.unlink()
+    (victim / "in the way").mkdir(parents=True)
+    given = {name: getattr(site.settings, name) for name in ("data_dir", "retention_days")}
+    done = lungwatch("studies", "clean", "--json", **given, retention_free_mb=0)
+    assert (done.code, done.json) == (1, [])
+    assert "files of study 1 could not be removed" in done.stderr
+
+    def told() -> tuple[str, str]:
+        checks = lungwatch("doctor", "--json", **given).json
+        (check,) = (check for check in checks if check["part"] == "retention")
+        return check["level"], check["message"]
+
+    assert told()[0] == "ok"
+    with site.database.transaction() as session:
+        session.query(Study).one().cleaned_at = datetime.now(UTC) - timedelta(hours=3)
+    assert told() == ("warn", "files of study 1 were to be removed 3 h ago")
 
 
 def late_report(site: Installation, folder: Path) -> Path:

@@ -31,6 +31,7 @@ def clean(
     from worker.audit_entry import AuditAction
     from worker.bootstrap import open_database
     from worker.dispatch import retention
+    from worker.errors import FilesNotRemovedError
 
     settings = start_command()
     with closing(open_database(settings)) as database:
@@ -42,8 +43,15 @@ def clean(
                 studies = keeper.clean()
     if json:
         output.print_json([asdict(each) for each in studies])
-        return
-    rows = [(each.study_id, each.why.value, f"{each.size / _MIB:.1f}") for each in studies]
-    what = "would be removed" if dry_run else "were removed"
-    title = f"Images and results of {len(rows)} {'study' if len(rows) == 1 else 'studies'} {what}"
-    output.print_table(title, ("study", "why", "MiB"), rows)
+    else:
+        rows = [(each.study_id, each.why.value, f"{each.size / _MIB:.1f}") for each in studies]
+        what = "would be removed" if dry_run else "were removed"
+        title = (
+            f"Images and results of {len(rows)} {'study' if len(rows) == 1 else 'studies'} {what}"
+        )
+        output.print_table(title, ("study", "why", "MiB"), rows)
+    if keeper.stuck:
+        raise FilesNotRemovedError(
+            f"files of study {', '.join(map(str, keeper.stuck))} could not be removed: mend the "
+            "disk or their owner; it is tried again each time, and by a running node every minute"
+        )

@@ -93,6 +93,13 @@ def unfinished(session: Session, after: int = 0, limit: int = 100) -> Sequence[i
     ).all()
 
 
+def unfinished_since(session: Session) -> datetime | None:
+    """Tell when the first of the marked studies was marked of which files may still be there."""
+    # What came again since took the mark off its study, though others of its files are left.
+    marked_at = func.coalesce(Study.cleaned_at, Study.updated_at)
+    return session.scalar(select(func.min(marked_at)).where(Study.files_to_remove))
+
+
 def files(session: Session, study_id: int, *, marked: bool = False) -> StudyFiles:
     """List the files of a study; with `marked` those alone that were given up.
 

@@ -162,6 +162,7 @@ def _database(settings: Settings) -> Iterator[Check]:
         if status.up_to_date:
             yield Check(part, Level.OK, f"{shown} at revision {status.current}")
             yield _work(database)
+            yield _retention(database)
             return
     if status.current != status.expected:
         message = f"{shown} is at revision {status.current or 'none'}, not {status.expected}"
@@ -191,6 +192,24 @@ def _work(database: Database) -> Check:
         message,
         "See that `lungwatch worker` or `lungwatch up` runs, and its log; where claims are recent, "
         "more comes than can be screened.",
+    )
+
+
+def _retention(database: Database) -> Check:
+    """Tell of files whose time is over and which are still there; a node takes a minute for it."""
+    from worker.db import retention
+    from worker.db.engine import now
+
+    with database.reading() as session:
+        since, moment = retention.unfinished_since(session), now(session)
+        studies = ", ".join(map(str, retention.unfinished(session)))
+    if since is None or moment - since < _LONG_QUEUED:
+        return Check("retention", Level.OK, "no files were to be removed long ago")
+    return Check(
+        "retention",
+        Level.WARN,
+        f"files of study {studies} were to be removed {_ago(moment - since)}",
+        "Start the node. Where it runs, its log says why at `files_not_removed`.",
     )
 
 

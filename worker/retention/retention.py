@@ -101,6 +101,11 @@ class Retention:
         self._policy = policy
         self._stuck: set[int] = set()
 
+    @property
+    def stuck(self) -> list[int]:
+        """Ids of the studies whose files the disk did not let go when it was tried last."""
+        return sorted(self._stuck)
+
     def run_once(self) -> int:
         """Do one round; return how many studies were cleaned."""
         return len(self.clean(process("node")))

@@ -47,6 +47,7 @@ class ResultJanitor:
         if not self._results_dir.is_dir():
             return 0
         found = {int(f.name) for f in self._results_dir.iterdir() if f.name.isdecimal()}
+        self._clean &= found
         count = 0
         for screening_id in sorted(found - self._clean):
             removed = self.tidy(screening_id)
