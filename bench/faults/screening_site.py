@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -225,10 +229,17 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
 
 
 def write_tiny_model(root: Path) -> str:
-    """Write a tiny network that finds lesions everywhere in the lungs; return its name.
+    """Write a tiny network that finds lesions everywhere in the lungs; return its name."""
+    model = _tiny_model()
+    shutil.copytree(model, root / model.name)
+    return model.name
 
-    In a process of its own: it makes tensors, which the nursery must not have made.
-    """
+
+@cache
+def _tiny_model() -> Path:
+    """Make it once, in a process of its own: the nursery must not have made tensors."""
+    root = Path(tempfile.mkdtemp(prefix="lungwatch-tiny-model-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     program = (
         "import sys; from pathlib import Path; from support.networks import write_version;"
         "write_version(Path(sys.argv[1]), '1', lesion_threshold=0.0)"
@@ -239,7 +250,8 @@ def write_tiny_model(root: Path) -> str:
         capture_output=True,
         env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
     )
-    return "tiny-1"
+    (model,) = root.iterdir()
+    return model
 
 
 def write_drawn_study(folder: Path, key: str) -> tuple[str, list[Path]]:

@@ -49,7 +49,7 @@ PARTS = {
         "_lungwatch": lambda note: lambda kills, _, **quick: note(kills.distance, **quick),
         "_plain_celery": lambda _: lambda *_: (0, 0),
     },
-    pacs_away: {"_KINDS": lambda note: [lambda _, uids: note(len(uids))]},
+    pacs_away: {"_KINDS": lambda note: [lambda _, uids, hours: note(len(uids), hours)]},
     worker_killed: {
         "ThrowAwayOrthanc": lambda _: lambda _: nullcontext(SimpleNamespace(dicom_port=1)),
         "write_tiny_model": lambda _: lambda _: "tiny",
@@ -65,7 +65,7 @@ PARTS = {
         (broker_away, ()),
         (database_away, (False,)),
         (many_jobs, (75,)),
-        (pacs_away, (100,)),
+        (pacs_away, (100, 3)),
         (worker_killed, ()),
     ],
 )

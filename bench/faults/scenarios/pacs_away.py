@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+# In a whole run and in a short one.
 _STUDIES, _FEW_STUDIES = 100, 20
-_HOURS_AWAY = 3
+_HOURS_AWAY, _SHORTLY_AWAY = 3, 0.1
 _LOST_REPLIES = 3
 _BEFORE_FAULT = 5
 _SECONDS = 120.0
@@ -44,24 +45,24 @@ def run(trials: Trials, folder: Path) -> Outcome:
     """Let a PACS be away; every trial starts an installation of its own."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    studies = _FEW_STUDIES if trials.short else _STUDIES
+    studies, hours = (_FEW_STUDIES, _SHORTLY_AWAY) if trials.short else (_STUDIES, _HOURS_AWAY)
     outcomes = []
     for number in trials.numbers:
         own = folder / str(number)
         own.mkdir()
         uids = [f"1.2.826.0.2.{number}.{study}" for study in range(studies)]
-        outcomes.append(_KINDS[number % len(_KINDS)](own, uids))
+        outcomes.append(_KINDS[number % len(_KINDS)](own, uids, hours))
     return sum(outcomes[1:], outcomes[0])
 
 
-def _away_for_hours(folder: Path, uids: list[str]) -> Outcome:
+def _away_for_hours(folder: Path, uids: list[str], hours: float) -> Outcome:
     """Have a PACS that is away from the start, loses replies, and calls what it has duplicates."""
     roles = ("node", "cheap_worker")
     with MoodyPacs() as pacs, ScreeningSite(folder, roles, pacs.url, **_QUICK) as site:
         outbox = OutboxView(site)
         _plant(site, uids)
         _wait_until_screened(site, uids)
-        hours = outbox.pass_hours(_HOURS_AWAY)
+        waited = outbox.pass_hours(hours)
         # The node dies while it waits; the one after it takes up what it left.
         os.kill(site.living("node")[0], signal.SIGKILL)
         tries = site.delivery_tries()
@@ -76,15 +77,15 @@ def _away_for_hours(folder: Path, uids: list[str]) -> Outcome:
             Counter(pacs.held.values()),
             recovery,
             {
-                f"hours of {_HOURS_AWAY} waited": hours < _HOURS_AWAY and round(hours),
+                f"absences of {waited:.1f} h, not {hours} h": waited < hours,
                 # One for each probe and one for what was on its way as it went away.
-                "tries in these hours, as if nobody had waited": _above(tries, 3 * len(uids)),
+                "tries while it was away, as if nobody had waited": _above(tries, 3 * len(uids)),
                 "replies lost, too few to matter": max(pacs.stores.values(), default=0) < 2,
             },
         )
 
 
-def _orthanc_stopped(folder: Path, uids: list[str]) -> Outcome:
+def _orthanc_stopped(folder: Path, uids: list[str], hours: float) -> Outcome:
     """Stop an Orthanc as it takes results; back again, each kind of bad reply is what it gives."""
     with DistantOrthanc(folder, "query", **_QUICK) as there:
         outbox = OutboxView(there.site)
@@ -98,7 +99,7 @@ def _orthanc_stopped(folder: Path, uids: list[str]) -> Outcome:
         # Two objects of each study.
         missed = 2 * len(uids) - outbox.delivered()
         _wait_until_screened(there.site, uids)
-        hours = outbox.pass_hours(_HOURS_AWAY)
+        waited = outbox.pass_hours(hours)
         there.orthanc.start()
         for mood in _SPOILING:
             failures = outbox.failures()
@@ -115,7 +116,7 @@ def _orthanc_stopped(folder: Path, uids: list[str]) -> Outcome:
             there.held(),
             recovery,
             {
-                f"hours of {_HOURS_AWAY} waited": hours < _HOURS_AWAY and round(hours),
+                f"absences of {waited:.1f} h, not {hours} h": waited < hours,
                 "stopped after everything was sent": missed <= 0,
                 f"kinds of bad replies, not {len(_SPOILING)}": spoilt != {*_SPOILING}
                 and len(spoilt),
@@ -123,7 +124,7 @@ def _orthanc_stopped(folder: Path, uids: list[str]) -> Outcome:
         )
 
 
-def _commitment_in_doubt(folder: Path, uids: list[str]) -> Outcome:
+def _commitment_in_doubt(folder: Path, uids: list[str], _hours: float) -> Outcome:
     """Ask an Orthanc for storage commitment that lost an object, and lose replies and the node."""
     with DistantOrthanc(folder, "storage_commitment", **_QUICK, **_SOON) as there:
         outbox = OutboxView(there.site)
@@ -151,7 +152,7 @@ def _commitment_in_doubt(folder: Path, uids: list[str]) -> Outcome:
         )
 
 
-_KINDS: tuple[Callable[[Path, list[str]], Outcome], ...] = (
+_KINDS: tuple[Callable[[Path, list[str], float], Outcome], ...] = (
     _away_for_hours,
     _orthanc_stopped,
     _commitment_in_doubt,
