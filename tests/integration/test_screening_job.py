@@ -1,8 +1,9 @@
 """Screening jobs and their results in a PACS: once with the shipped network, else a quick one."""
 
+import threading
+
 import pydicom
 import pytest
-from sqlalchemy.exc import OperationalError
 from support.installation import Installation
 from support.services import require
 from support.small_ct import write_small_ct
@@ -210,19 +211,30 @@ def test_a_disk_in_trouble_gets_more_patience_than_a_study(tmp_path, predictor, 
     assert installation.study().state is StudyState.COMPLETED
 
 
-def test_a_database_in_trouble_gets_as_much(tmp_path, predictor, series_files, monkeypatch):
-    """It goes away as the result is recorded, and is not there yet as the attempt is ended."""
-    installation = Installation(tmp_path / "data", maximum_attempts=1, **SMALL)
+def test_a_database_in_trouble_gets_as_much(
+    tmp_path, predictor, series_files, postgresql_server, postgresql_url
+):
+    """It goes away before the result is recorded, and is not there yet as the attempt is ended."""
+    installation = Installation(
+        tmp_path / "data", maximum_attempts=1, database_url=postgresql_url, **SMALL
+    )
     installation.receive(series_files)
-    held, moments = screenings.held, iter((False, False, True))
+    back = threading.Timer(3, postgresql_server.start)
 
-    def held_if_there(session, claim):
-        if not next(moments, True):
-            raise OperationalError("SELECT", {}, ConnectionError())
-        return held(session, claim)
+    class Unlucky:
+        """A predictor whose database stops while it works."""
 
-    monkeypatch.setattr(screenings, "held", held_if_there)
-    installation.screen(predictor)
+        model_version = predictor.model_version
+        pipeline_digest = staticmethod(predictor.pipeline_digest)
+
+        def predict(self, volume, progress):
+            prediction = predictor.predict(volume, progress)
+            postgresql_server.stop()
+            back.start()
+            return prediction
+
+    installation.screen(Unlucky())
+    back.join()
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.QUEUED, "worker_lost")
     assert study.screenings[0].excused_attempts == 1

@@ -1,5 +1,6 @@
 """What the sweeper gives a real broker: a message each, and all again where it lost them."""
 
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,8 @@ from support.study_rows import queued_screening
 
 from worker import bootstrap
 from worker.app import SCREENING_QUEUE
-from worker.db import screenings
-from worker.db.engine import now
+from worker.db import schema, screenings
+from worker.db.engine import Database, now
 from worker.db.tables import Screening
 from worker.settings import load_settings
 
@@ -56,28 +57,32 @@ def test_without_workers_a_broker_gets_no_more_messages_however_long_it_takes(
 
 
 def test_leases_that_ended_while_the_database_was_away_count_for_no_study(
-    swept, sqlite_database, monkeypatch
+    redis_url, tmp_path, postgresql_server, postgresql_url
 ):
-    def lose() -> Screening:
-        with sqlite_database.transaction() as session:
-            screening = session.query(Screening).order_by(Screening.id).first()
-            screening.not_before = None
-            screenings.claim(session, screening.id, "worker", -1)
-        swept.run_once()
-        with sqlite_database.reading() as session:
-            return session.get_one(Screening, screening.id)
+    with closing(Database(postgresql_url)) as database:
+        schema.upgrade(database.engine)
+        with database.transaction() as session:
+            queued_screening(session, "1.2")
+        settings = load_settings(data_dir=tmp_path, broker_url=redis_url)
+        sweeper = bootstrap.sweeper(settings, database)
 
-    def away(_session: object) -> None:
-        raise OperationalError("SELECT", {}, ConnectionError())
+        def lose() -> Screening:
+            with database.transaction() as session:
+                screening = session.query(Screening).one()
+                screening.not_before = None
+                screenings.claim(session, screening.id, "worker", -1)
+            sweeper.run_once()
+            with database.reading() as session:
+                return session.query(Screening).one()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(screenings, "expired", away)
+        postgresql_server.stop()
         with pytest.raises(OperationalError):
-            swept.run_once()
-    screening = lose()
-    assert (screening.attempts, screening.excused_attempts) == (1, 1)
-    screening = lose()
-    assert (screening.attempts, screening.excused_attempts) == (2, 1)
+            sweeper.run_once()
+        postgresql_server.start()
+        screening = lose()
+        assert (screening.attempts, screening.excused_attempts) == (1, 1)
+        screening = lose()
+        assert (screening.attempts, screening.excused_attempts) == (2, 1)
 
 
 def test_a_broker_that_lost_everything_gets_all_of_it_at_once(swept, broker):
