@@ -43,6 +43,12 @@ def sqlite_database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture(scope="session")
+def series_files(data_dir: Path) -> list[Path]:
+    """Give the files of a real series that is screened."""
+    return sorted((data_dir / "series" / "lung_dx-A0001-s3").glob("*.dcm"))
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     spool = Spool(tmp_path / "spool")

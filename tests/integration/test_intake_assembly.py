@@ -1,15 +1,12 @@
 """From the spool to a queued screening, with real files."""
 
-from datetime import UTC, datetime
-
 import pydicom
 import pytest
 from sqlalchemy import text
-from support.spooling import spool_file
+from support.spooling import refusal, spool_file
 from support.study_rows import screened_study
 
 from dicom_node.reading.series import SelectionPolicy
-from dicom_node.receiving.refusals import RefusalNote
 from dicom_node.receiving.spool import Spool
 from worker.db import screenings, studies
 from worker.db.tables import Event, Instance, Study
@@ -18,7 +15,6 @@ from worker.intake.intake import Intake
 from worker.lifecycle import ScreeningState, StudyState
 from worker.retention.reconciliation import take_back_forgotten
 
-SERIES = "lung_dx-A0001-s3"
 POISON = (
     "CREATE TRIGGER poison BEFORE INSERT ON instances "
     "WHEN NEW.sop_instance_uid = '{uid}' AND NEW.disposition = 'accepted' "
@@ -39,11 +35,6 @@ def intake(database, spool):
 @pytest.fixture
 def assembler(database):
     return Assembler(database, SelectionPolicy())
-
-
-@pytest.fixture
-def series_files(data_dir):
-    return sorted((data_dir / "series" / SERIES).glob("*.dcm"))
 
 
 def only_study(database) -> Study:
@@ -321,16 +312,7 @@ def test_our_own_result_coming_back_is_not_screened(
 
 
 def test_refusals_at_the_association_are_in_the_event_log(database, spool, intake):
-    spool.note_refusal(
-        RefusalNote(
-            time=datetime.now(UTC),
-            reason="calling_ae_not_allowed",
-            calling_ae_title="STRANGER",
-            called_ae_title="LUNGWATCH",
-            peer_address="127.0.0.1",
-            detail="The calling AE title is not on the list.",
-        )
-    )
+    spool.note_refusal(refusal())
     intake.run_once()
     with database.reading() as session:
         event = session.query(Event).one()

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from structlog.testing import capture_logs
-from support.small_ct import write_small_ct
 from support.spooling import encoded_dataset, spool_file
 
 from dicom_node.errors import RefusedError
 from dicom_node.reading.decoder import Decoder
-from dicom_node.reading.decoder_process import DecoderLimits, DecoderProcess
-from dicom_node.reading.header import read_header
+from dicom_node.reading.decoder_process import DecoderLimits
 from dicom_node.reading.integrity import check_content, content_digest_of_file
 from dicom_node.reading.reader import read_ct_series
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.reasons import Reason
-from dicom_node.receiving.refusals import RefusalNote
 from dicom_node.receiving.spool import Spool, uid_hash
 from worker.db import schema, screenings, studies
 from worker.db.engine import Database
-from worker.db.tables import Event, Instance, Study
+from worker.db.tables import Instance, Study
 from worker.intake.assembler import Assembler
 from worker.intake.intake import Intake
 from worker.lifecycle import StudyState
@@ -35,11 +28,6 @@ from worker.lifecycle import StudyState
 @pytest.fixture
 def database(sqlite_database):
     return sqlite_database
-
-
-@pytest.fixture(scope="module")
-def series_files(data_dir) -> list[Path]:
-    return sorted((data_dir / "series/lung_dx-A0001-s3").glob("*.dcm"))
 
 
 @pytest.fixture
@@ -142,143 +130,6 @@ def test_a_header_that_takes_too_long_is_quarantined(database, spool, series_fil
     with database.reading() as session:
         study = session.query(Study).one()
         assert (study.state, study.reason) == (StudyState.REFUSED, "decoder_failed")
-
-
-def test_an_instance_waits_while_the_decoder_is_ended_from_outside(
-    database, spool, series_files, monkeypatch
-):
-    with Decoder() as decoder:
-        intake = Intake(database, spool, settle_seconds=-1, decoder=decoder)
-        decoder.read_header(series_files[0])
-        os.kill(decoder.pid, signal.SIGKILL)
-        spool_file(spool, series_files[0])
-        assert intake.run_once() == 0
-        assert len(list(spool.inbox())) == 1
-        assert not intake.caught_up
-        assert intake.run_once() == 1
-        assert intake.caught_up
-    with database.reading() as session:
-        assert session.query(Instance).one().disposition == "accepted"
-
-
-def test_a_file_over_which_the_kernel_kills_the_decoder_each_time_is_quarantined(
-    database, spool, series_files, monkeypatch
-):
-    fatal = spool_file(spool, series_files[0]).path
-    order = DecoderProcess.order
-
-    def killed_over_it(process: DecoderProcess, content: dict[str, str]) -> None:
-        kills = content["header"] == str(fatal)
-        if kills:
-            # Or it could have answered by the time it is killed.
-            os.kill(process.pid, signal.SIGSTOP)
-        order(process, content)
-        if kills:
-            os.kill(process.pid, signal.SIGKILL)
-
-    monkeypatch.setattr(DecoderProcess, "order", killed_over_it)
-    with Decoder() as decoder:
-        intake = Intake(database, spool, settle_seconds=-1, decoder=decoder)
-        spool_file(spool, series_files[1])
-        assert [intake.run_once() for _ in range(3)] == [1, 0, 1]
-        assert intake.caught_up
-    with database.reading() as session:
-        found = {i.disposition: i.reason for i in session.query(Instance)}
-    assert found == {"accepted": None, "quarantined": "decoder_failed"}
-
-
-FAILS_AT = {
-    errno.ECHILD: "dicom_node.reading.decoder_process.DecoderProcess.receive",
-    errno.ENOMEM: "subprocess.Popen",
-    errno.EMFILE: "os.pipe",
-    # The program is not there, as in the middle of an upgrade.
-    errno.ENOENT: "subprocess.Popen",
-}
-
-
-@pytest.mark.parametrize("number", FAILS_AT)
-def test_no_study_is_judged_while_the_machine_is_in_trouble(
-    database, spool, tmp_path, monkeypatch, number
-):
-    def fails(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    for path in write_small_ct(tmp_path / "ct"):
-        spool_file(spool, path)
-    waiting = len(list(spool.inbox()))
-    with Decoder() as decoder:
-        intake = Intake(database, spool, settle_seconds=-1, decoder=decoder)
-        with monkeypatch.context() as patch:
-            patch.setattr(FAILS_AT[number], fails)
-            for _ in range(3):
-                assert intake.run_once() == 0
-                assert not intake.caught_up
-        assert intake.run_once() == waiting
-        assert intake.caught_up
-
-
-def test_only_the_study_is_held_up_whose_recorded_file_cannot_be_moved(
-    database, spool, series_files, tmp_path
-):
-    stored = spool_file(spool, series_files[0])
-    held_up = read_header(stored.path).study_instance_uid
-    for path in write_small_ct(tmp_path / "ct"):
-        spool_file(spool, path)
-    in_the_way = spool.study_folder(held_up)
-    in_the_way.touch()
-    intake = Intake(database, spool, settle_seconds=-1)
-    assembler = Assembler(database, SelectionPolicy())
-
-    def states() -> dict[bool, StudyState]:
-        with database.reading() as session:
-            return {s.study_instance_uid == held_up: s.state for s in session.query(Study)}
-
-    for _ in range(3):
-        intake.run_once()
-        assert intake.caught_up
-        assembler.run_once(intake.studies_held_up)
-        assert states()[True] == StudyState.RECEIVING
-    assert states()[False] != StudyState.RECEIVING
-    in_the_way.unlink()
-    assert intake.run_once() == 1
-    assert not intake.studies_held_up
-    assembler.run_once(intake.studies_held_up)
-    assert states()[True] != StudyState.RECEIVING
-
-
-NOTE = RefusalNote(
-    time=datetime.now(UTC),
-    reason="calling_ae_not_allowed",
-    calling_ae_title="STRANGER",
-    called_ae_title="LUNGWATCH",
-    peer_address="127.0.0.1",
-    detail="The calling AE title is not on the list.",
-)
-
-
-def test_a_file_that_cannot_be_read_holds_up_nothing(database, spool, series_files):
-    # Reading the memory of a process from address 0 fails with EIO, for root too.
-    name = "DOE^JOHN.dcm"
-    (spool.root / "inbox" / name).symlink_to("/proc/self/mem")
-    spool_file(spool, series_files[0])
-    spool.note_refusal(NOTE)
-    intake = Intake(database, spool, settle_seconds=-1)
-    with capture_logs() as logs:
-        assert intake.run_once() == 2
-        # What is missing in a study could be what failed only now.
-        assert not intake.caught_up
-        for _ in range(3):
-            assert intake.run_once() == 0
-            assert intake.caught_up
-    assert [path.name for path in spool.inbox()] == [name]
-    errors = [entry for entry in logs if entry["log_level"] == "error"]
-    assert [entry["name_sha256"] for entry in errors] == [uid_hash(name)]
-    assert errors[0]["error"] == "OSError: Input/output error"
-    assert "DOE" not in str(logs)
-    spool_file(spool, series_files[1])
-    assert intake.run_once() == 1
-    with database.reading() as session:
-        assert session.query(Event).filter_by(event="refused_at_association").count() == 1
 
 
 def test_the_digest_of_a_file_is_that_of_the_spool(spool, series_files, tmp_path):

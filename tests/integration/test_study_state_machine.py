@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import structlog
@@ -28,6 +29,9 @@ from support import study_invariants
 from support.drawn_instances import SLICES, Drawn
 from support.faulty_parts import Pacs
 from support.faulty_site import Site, Worker, encode_briefly, make_template
+
+from dicom_node.errors import SpoolError
+from dicom_node.receiving.spool import Spool
 
 _EXAMPLES = int(os.environ.get("LUNGWATCH_FUZZ_EXAMPLES", "0"))
 _IN_MEMORY = Path("/dev/shm")
@@ -77,6 +81,15 @@ class StudyHistories(RuleBasedStateMachine):
     def an_instance_comes_and_cannot_be_read(self, index: int, crash: int | None) -> None:
         self.site.receive(Drawn(0, 1, index))
         self.site.round_without_reading(crash)
+
+    @rule(study=st.integers(0, 1), index=st.integers(0, SLICES - 1), crash=killed_within(6))
+    def an_instance_comes_and_cannot_be_moved(
+        self, study: int, index: int, crash: int | None
+    ) -> None:
+        self.site.receive(Drawn(study, 0, index))
+        with patch.object(Spool, "file_into_study", side_effect=SpoolError("not now")):
+            self.site.round()
+            self.site.round(crash)
 
     @rule(index=st.integers(0, SLICES - 1), other=st.booleans(), crash=killed_within(8))
     def an_instance_comes_while_the_disk_is_low(

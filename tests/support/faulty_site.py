@@ -45,11 +45,10 @@ if TYPE_CHECKING:
 
 DESTINATIONS = ("PACS", "ARCHIVE")
 _ROUNDS = 30
-# What may be removed at all is removed at the next round.
+# What may be removed at all is removed at the next round, and with little disk free at once.
 _AT_ONCE = RetentionPolicy(
     delivered_days=1e-12, reviewed_days=1e-12, refused_days=1e-12, free_bytes=0
 )
-# And with little disk free, at once.
 _DISK_IS_LOW = RetentionPolicy(
     delivered_days=0, reviewed_days=0, refused_days=0, free_bytes=1 << 60
 )
@@ -215,7 +214,8 @@ class Site:
     def round(self, steps: int | None = None) -> int:
         """One round of each loop of the node, which is killed after so many steps."""
         with self._node_lives_for(steps):
-            return self._intake.run_once() + self._assembler.run_once() + self._sweeper.run_once()
+            taken = self._intake.run_once()
+            return taken + self._assembler.run_after(self._intake) + self._sweeper.run_once()
         return 0
 
     def round_without_reading(self, steps: int | None = None) -> None:

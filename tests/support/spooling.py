@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
+
+from dicom_node.receiving.refusals import RefusalNote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +34,18 @@ def spool_file(spool: Spool, path: Path) -> SpooledInstance:
         transfer_syntax_uid=meta.TransferSyntaxUID,
         calling_ae_title="SENDER",
         called_ae_title="LUNGWATCH",
+    )
+
+
+def refusal() -> RefusalNote:
+    """What is noted of a stranger who was turned away."""
+    return RefusalNote(
+        time=datetime.now(UTC),
+        reason="calling_ae_not_allowed",
+        calling_ae_title="STRANGER",
+        called_ae_title="LUNGWATCH",
+        peer_address="127.0.0.1",
+        detail="The calling AE title is not on the list.",
     )
 
 

@@ -14,7 +14,7 @@ from model.errors import ModelError
 from worker.audit.trail import acted
 from worker.audit_entry import AuditOutcome
 from worker.db import audit, studies
-from worker.errors import NotFoundError, WorkerError
+from worker.errors import FilesNotRemovedError, NotFoundError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _OURS = (WorkerError, DicomNodeError, ModelError)
-_TROUBLE = (OSError, MemoryError, OperationalError, KeyboardInterrupt)
+_TROUBLE = (
+    OSError,
+    MemoryError,
+    OperationalError,
+    KeyboardInterrupt,
+    FilesNotRemovedError,
+)
 
 
 @dataclass(slots=True)
@@ -92,10 +98,11 @@ def outcome_of(error: BaseException) -> AuditOutcome:
         A minor failure where we refused it for a reason: it can be asked for again. A serious one
         where machine, service or person ended it, a major one where nobody foresaw the error.
     """
-    if isinstance(error, _OURS):
-        return AuditOutcome.MINOR_FAILURE
+    # First: some errors of the machine have one of our names.
     if isinstance(error, _TROUBLE):
         return AuditOutcome.SERIOUS_FAILURE
+    if isinstance(error, _OURS):
+        return AuditOutcome.MINOR_FAILURE
     return AuditOutcome.MAJOR_FAILURE
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli import output
 from worker.cli.options import JsonOption  # noqa: TC001 - typer reads it at run time
 from worker.cli.start import start_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.retention.retention import Cleaned
 
 _MIB = 1024 * 1024
 
@@ -25,7 +30,8 @@ def clean(
     """Remove images and results whose time is over; a running node does it every minute.
 
     What was not delivered, or not yet committed by its destinations, stays. The record of every
-    study stays too. The times are the settings of retention.
+    study stays too. The times are the settings of retention. Where the disk lets files not go, it
+    names their studies and ends with 1.
     """
     from worker.audit.attempts import attempt
     from worker.audit_entry import AuditAction
@@ -37,21 +43,22 @@ def clean(
     with closing(open_database(settings)) as database:
         keeper = retention(settings, database)
         if dry_run:
-            studies = keeper.preview()
-        else:
-            with attempt(database, AuditAction.STUDIES_CLEANED):
-                studies = keeper.clean()
+            _print(keeper.preview(), "would be removed", json=json)
+            return
+        with attempt(database, AuditAction.STUDIES_CLEANED):
+            _print(keeper.clean(), "were removed", json=json)
+            if keeper.stuck:
+                raise FilesNotRemovedError(
+                    f"files of study {', '.join(map(str, keeper.stuck))} could not be removed: "
+                    "mend the disk or their owner; it is tried again each time, and by a running "
+                    "node every minute"
+                )
+
+
+def _print(studies: Sequence[Cleaned], what: str, *, json: bool) -> None:
     if json:
         output.print_json([asdict(each) for each in studies])
-    else:
-        rows = [(each.study_id, each.why.value, f"{each.size / _MIB:.1f}") for each in studies]
-        what = "would be removed" if dry_run else "were removed"
-        title = (
-            f"Images and results of {len(rows)} {'study' if len(rows) == 1 else 'studies'} {what}"
-        )
-        output.print_table(title, ("study", "why", "MiB"), rows)
-    if keeper.stuck:
-        raise FilesNotRemovedError(
-            f"files of study {', '.join(map(str, keeper.stuck))} could not be removed: mend the "
-            "disk or their owner; it is tried again each time, and by a running node every minute"
-        )
+        return
+    rows = [(each.study_id, each.why.value, f"{each.size / _MIB:.1f}") for each in studies]
+    title = f"Images and results of {len(rows)} {'study' if len(rows) == 1 else 'studies'} {what}"
+    output.print_table(title, ("study", "why", "MiB"), rows)

@@ -93,11 +93,13 @@ def unfinished(session: Session, after: int = 0, limit: int = 100) -> Sequence[i
     ).all()
 
 
-def unfinished_since(session: Session) -> datetime | None:
-    """Tell when the first of the marked studies was marked of which files may still be there."""
-    # What came again since took the mark off its study, though others of its files are left.
+def overdue(session: Session, before: datetime) -> Sequence[int]:
+    """List the studies that were marked before a moment and of which files may still be there."""
+    # What came again since took the date off its study, though others of its files are left.
     marked_at = func.coalesce(Study.cleaned_at, Study.updated_at)
-    return session.scalar(select(func.min(marked_at)).where(Study.files_to_remove))
+    return session.scalars(
+        select(Study.id).where(Study.files_to_remove, marked_at < before).order_by(Study.id)
+    ).all()
 
 
 def files(session: Session, study_id: int, *, marked: bool = False) -> StudyFiles:

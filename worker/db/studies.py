@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, delete, func, or_, select
+from sqlalchemy import Text, and_, cast, delete, func, or_, select
 from sqlalchemy.orm import undefer
 
 from dicom_node.reading.assembly import settles_at
@@ -27,6 +27,7 @@ from worker.lifecycle import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -145,18 +146,38 @@ def is_delivered_object(session: Session, sop_instance_uid: str) -> bool:
     )
 
 
-def settled(session: Session, *, but_for: Collection[str] = (), limit: int = 20) -> Sequence[int]:
-    """List the studies whose settle time is over, but for those with one of these UIDs."""
+def settled(session: Session, *, but_for: Collection[int] = (), limit: int = 20) -> Sequence[int]:
+    """List the studies whose settle time is over, but for those with one of these ids."""
     return session.scalars(
         select(Study.id)
-        .where(
-            Study.state == StudyState.RECEIVING,
-            Study.assemble_at <= now(session),
-            Study.study_instance_uid.not_in(but_for),
-        )
+        .where(_is_settled(now(session)), Study.id.not_in(but_for))
         .order_by(Study.assemble_at)
         .limit(limit)
     ).all()
+
+
+def is_settled(session: Session, study: Study) -> bool:
+    """Tell whether a study's settle time is over, as it is now."""
+    query = select(Study.id).where(Study.id == study.id, _is_settled(now(session)))
+    return session.scalar(query) is not None
+
+
+def _is_settled(moment: datetime) -> ColumnElement[bool]:
+    return and_(Study.state == StudyState.RECEIVING, Study.assemble_at <= moment)
+
+
+def awaited_files(session: Session) -> dict[str, int]:
+    """List where the spool keeps the slices of studies that are still receiving, with their ids."""
+    found = session.execute(
+        select(Instance.path, Instance.study_id)
+        .join(Study, Instance.study_id == Study.id)
+        .where(
+            Study.state == StudyState.RECEIVING,
+            Instance.disposition == Disposition.ACCEPTED,
+            Instance.cleaned_at.is_(None),
+        )
+    )
+    return {row.path: row.study_id for row in found}
 
 
 def assembly_candidates(session: Session, study: Study) -> Sequence[Instance]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 3.0
 _GIB = 1024**3
 _COMFORTABLE_FREE_BYTES = 20 * _GIB
+_MOST_NAMED = 10
 _LONG_QUEUED = timedelta(minutes=10)
 
 
@@ -133,7 +134,7 @@ def _inbox(settings: Settings) -> Iterator[Check]:
     message = f"{files} in {inbox}, for ten minutes and more"
     remedy = (
         "Start the node, and its database. Where both run, the node's log says why at "
-        "`instances_not_taken`: no study may be judged meanwhile."
+        "`instances_not_taken`, and which studies are not judged meanwhile."
     )
     yield Check("inbox", Level.WARN, message, remedy)
 
@@ -201,14 +202,15 @@ def _retention(database: Database) -> Check:
     from worker.db.engine import now
 
     with database.reading() as session:
-        since, moment = retention.unfinished_since(session), now(session)
-        studies = ", ".join(map(str, retention.unfinished(session)))
-    if since is None or moment - since < _LONG_QUEUED:
-        return Check("retention", Level.OK, "no files were to be removed long ago")
+        overdue = retention.overdue(session, now(session) - _LONG_QUEUED)
+    if not overdue:
+        return Check("retention", Level.OK, "no files are left whose removal began long ago")
+    more = len(overdue) - _MOST_NAMED
     return Check(
         "retention",
         Level.WARN,
-        f"files of study {studies} were to be removed {_ago(moment - since)}",
+        f"files are left of study {', '.join(map(str, overdue[:_MOST_NAMED]))}"
+        f"{f' and {more} more' if more > 0 else ''}, whose removal began ten minutes ago or longer",
         "Start the node. Where it runs, its log says why at `files_not_removed`.",
     )
 

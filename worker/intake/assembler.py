@@ -15,7 +15,7 @@ from dicom_node.reasons import Reason
 from dicom_node.sop_classes import CT_SOP_CLASSES
 from worker.audit import trail
 from worker.db import events, retention, screenings, studies
-from worker.lifecycle import Progress, ScreeningState, StudyEvent, StudyState
+from worker.lifecycle import Progress, ScreeningState, StudyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.reading.series import SelectionPolicy
     from worker.db.engine import Database
     from worker.db.tables import Screening, Study
+    from worker.intake.intake import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +49,17 @@ class Assembler:
         self._database = database
         self._policy = policy
 
-    def run_once(self, held_up: Collection[str] = ()) -> int:
+    def run_after(self, intake: Intake) -> int:
+        """Judge as `run_once`, but for what may still lie in the inbox in part."""
+        return self.run_once(intake.studies_held_up) if intake.caught_up else 0
+
+    def run_once(self, held_up: Collection[int] = ()) -> int:
         """Judge every settled study, each in a transaction of its own; return their number.
 
         Parameters
         ----------
         held_up
-            Study Instance UIDs of those that are not to be judged yet.
+            Ids of those that are not to be judged yet.
         """
         with self._database.reading() as session:
             due = studies.settled(session, but_for=held_up)
@@ -72,7 +77,8 @@ class Assembler:
     def _judge(self, study_id: int) -> None:
         with self._database.transaction() as session:
             study = screenings.lock_study(session, study_id)
-            if study.state is StudyState.RECEIVING:
+            # A slice that was recorded meanwhile waits for others, and may not be filed yet.
+            if studies.is_settled(session, study):
                 trail.study_received(session, study)
                 self._assemble(session, study)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,7 +20,7 @@ from worker.audit import trail
 from worker.db import events, retention, screenings, studies
 from worker.db.studies import Disposition, Receipt
 from worker.intake.sender import calling_ae_title, claimed_sop_instance_uid, own_uid
-from worker.intake.waiting_files import NotFiledError, WaitingFiles
+from worker.intake.waiting_files import WaitingFiles
 from worker.lifecycle import Progress, StudyState
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Intake:
         self._decoder = decoder or shared_decoder()
         self._caught_up = False
         self._waiting = WaitingFiles()
-        self._studies_held_up: frozenset[str] = frozenset()
+        self._studies_held_up: frozenset[int] = frozenset()
 
     @property
     def caught_up(self) -> bool:
@@ -83,10 +84,10 @@ class Intake:
         return self._caught_up
 
     @property
-    def studies_held_up(self) -> frozenset[str]:
-        """Study Instance UIDs of what is recorded and waits in the inbox to be moved.
+    def studies_held_up(self) -> frozenset[int]:
+        """Ids of the studies of which a recorded file waits in the inbox to be moved.
 
-        A worker would miss it in the study's folder: these studies are not to be judged.
+        A worker would miss it in the study's folder: these are not to be judged.
         """
         return self._studies_held_up
 
@@ -111,13 +112,33 @@ class Intake:
             try:
                 if not path.is_file():
                     continue
-                self._take_or_set_aside(self._spool.adopt(path))
+                path = self._spool.adopt(path)  # noqa: PLW2901 - its name from now on
+                self._take_or_set_aside(path)
                 count += 1
             except (OSError, SpoolError) as error:
                 # One file on a bad sector must keep neither the others nor the notes waiting.
                 self._waiting.add(path, error)
-        self._waiting.end_round()
+        self._waiting.end_round(self._missed())
         return count
+
+    def _missed(self) -> dict[Path, int]:
+        """Tell which of the files that wait are recorded, and which study misses each."""
+        if not self._waiting.paths:
+            return {}
+        waiting = {path.name: path for path in self._waiting.paths}
+        with self._database.reading() as session:
+            awaited = studies.awaited_files(session)
+        return {
+            waiting[name]: study_id
+            for path, study_id in awaited.items()
+            if (name := PurePath(path).name) in waiting and not self._is_there(path)
+        }
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return (self._spool.root / path).exists()
+        except OSError:
+            return False
 
     def _take_refusals(self) -> int:
         count = 0
@@ -215,15 +236,12 @@ class Intake:
         with self._database.transaction() as session:
             kept = retention.is_kept(session, header.sop_instance_uid, header.content_sha256)
             if kept:
-                try:
-                    self._spool.file_into_study(
-                        path,
-                        header.study_instance_uid,
-                        header.sop_instance_uid,
-                        self._spool.digest_of(path),
-                    )
-                except SpoolError as error:
-                    raise NotFiledError(header.study_instance_uid) from error
+                self._spool.file_into_study(
+                    path,
+                    header.study_instance_uid,
+                    header.sop_instance_uid,
+                    self._spool.digest_of(path),
+                )
         if not kept:
             self._spool.discard(path)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dicom_node.errors import SpoolError
 from dicom_node.receiving.spool import uid_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 _SECONDS_BETWEEN_COMPLAINTS = 600.0
@@ -37,20 +37,13 @@ _OF_THE_FILE = frozenset(
 log = structlog.get_logger(__name__)
 
 
-class NotFiledError(SpoolError):
-    """A recorded instance could not be moved to its study, whose UID this carries."""
-
-    def __init__(self, study_instance_uid: str) -> None:
-        super().__init__("a recorded instance could not be moved to its study")
-        self.study_instance_uid = study_instance_uid
-
-
 class WaitingFiles:
     """What waits in the inbox since it could not be recorded, from round to round."""
 
     def __init__(self) -> None:
         self._errors: dict[Path, Exception] = {}
         self._errors_before: dict[Path, Exception] = {}
+        self._missed: Mapping[Path, int] = {}
         self._rounds_that_ended_the_decoder: dict[Path, int] = {}
         self._complained_at = -_SECONDS_BETWEEN_COMPLAINTS
 
@@ -68,8 +61,15 @@ class WaitingFiles:
         self._rounds_that_ended_the_decoder[path] = rounds
         return rounds
 
-    def end_round(self) -> None:
-        """Log the files that wait, once for each that is new among them and then now and then."""
+    def end_round(self, missed: Mapping[Path, int]) -> None:
+        """Log the files that wait, once for each that is new among them and then now and then.
+
+        Parameters
+        ----------
+        missed
+            Those of them that are recorded, each with the id of the study that misses it.
+        """
+        self._missed = missed
         ended = self._rounds_that_ended_the_decoder
         self._rounds_that_ended_the_decoder = {p: ended[p] for p in ended.keys() & self._errors}
         if not self._errors:
@@ -85,6 +85,7 @@ class WaitingFiles:
             files=len(self._errors),
             name_sha256=uid_hash(path.name),
             error=_kind_of(self._errors[path]),
+            studies_held_up=sorted(self.studies_held_up),
             detail="they wait in the inbox and are tried again",
         )
 
@@ -97,16 +98,19 @@ class WaitingFiles:
         study is known, one of the `studies_held_up`.
         """
         return not all(
-            isinstance(error, NotFiledError)
-            or (path in self._errors_before and _is_of_the_file(error))
+            path in self._missed or (path in self._errors_before and _is_of_the_file(error))
             for path, error in self._errors.items()
         )
 
     @property
-    def studies_held_up(self) -> frozenset[str]:
-        """Study Instance UIDs of the recorded files that are not where their study reads them."""
-        errors = self._errors.values()
-        return frozenset(e.study_instance_uid for e in errors if isinstance(e, NotFiledError))
+    def studies_held_up(self) -> frozenset[int]:
+        """Ids of the studies that miss one of them."""
+        return frozenset(self._missed.values())
+
+    @property
+    def paths(self) -> Collection[Path]:
+        """All of this round."""
+        return self._errors.keys()
 
 
 def _is_of_the_file(error: Exception) -> bool:

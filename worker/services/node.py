@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from worker.db.engine import Database
     from worker.db.node_lock import NodeLock
-    from worker.intake.assembler import Assembler
     from worker.settings import Settings
 
 # Between two tries to begin the work, and then between two looks at the lock.
@@ -199,7 +198,7 @@ class Node:
         self._intake_loop = Loop("intake", intake.run_once, _INTAKE_PAUSE_SECONDS)
         return [
             self._intake_loop,
-            Loop("assembly", lambda: _judge_studies(intake, assembler), pause),
+            Loop("assembly", lambda: assembler.run_after(intake), pause),
             Loop("sweep", sweeper.run_once, pause),
             Loop("results", janitor.run_once, _JANITOR_PAUSE_SECONDS),
             *(
@@ -222,10 +221,6 @@ class Node:
     def _wake_intake(self) -> None:
         if self._intake_loop is not None:
             self._intake_loop.wake()
-
-
-def _judge_studies(intake: Intake, assembler: Assembler) -> int:
-    return assembler.run_once(intake.studies_held_up) if intake.caught_up else 0
 
 
 def run_node(settings: Settings) -> None:
