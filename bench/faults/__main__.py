@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,22 +43,21 @@ def main() -> int:
     options = parse_arguments()
     # As for Ctrl-C: whatever a scenario started is stopped before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    started = time.monotonic()
     chosen = [s for s in CATALOGUE if not options.only or s.name in options.only]
     # Of all at once: this process goes on with the modules that it has loaded, whatever follows.
     commits = [results.commit_of(scenario) for scenario in chosen]
-    passed = [
+    runs = [
         run_scenario(scenario, commit, options)
         for scenario, commit in zip(chosen, commits, strict=True)
     ]
     if options.results == RESULTS:
         scorecard.write()
-    in_time = judge_duration(time.monotonic() - started, options)
-    return 0 if all(passed) and in_time else 1
+    in_time = judge_duration(sum(run.seconds for run in runs), options)
+    return 0 if all(run.passed for run in runs) and in_time else 1
 
 
 def judge_duration(seconds: float, options: argparse.Namespace) -> bool:
-    """Say how long the whole run took, and tell whether that is not too long."""
+    """Say how long all batches took, earlier ones that count too, and whether that is too long."""
     tell(f"took {seconds:.0f} s in all")
     if options.short and seconds > _SHORT_RUN_SECONDS:
         tell(f"failed: a short run may take {_SHORT_RUN_SECONDS} s")
@@ -81,7 +80,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_scenario(scenario: Scenario, commit: str, options: argparse.Namespace) -> bool:
+@dataclass(frozen=True)
+class Run:
+    """What came of a scenario, and how long its batches took."""
+
+    passed: bool
+    seconds: float
+
+
+def run_scenario(scenario: Scenario, commit: str, options: argparse.Namespace) -> Run:
     """Run a scenario's missing batches, print its line, and tell whether it passed."""
     wanted = scenario.short_trials if options.short else scenario.trials
     batches = [] if options.again else earlier_batches(scenario, commit, options)
@@ -103,7 +110,7 @@ def run_scenario(scenario: Scenario, commit: str, options: argparse.Namespace) -
     # Whatever ended it early left trials undone.
     passed = total.passed and total.trials >= wanted
     print_line(scenario, replace(total, passed=passed))
-    return passed
+    return Run(passed, sum(batch.seconds or 0.0 for batch in batches))
 
 
 def earlier_batches(scenario: Scenario, commit: str, options: argparse.Namespace) -> list[Batch]:

@@ -187,9 +187,11 @@ def test_lines_say_how_long_a_batch_took_and_a_short_run_may_not_take_long(
 ):
     assert run(Recorder(), "--short")[0] == 0
     assert recorded()[0]["seconds"] >= 0
-    monkeypatch.setattr(harness, "_SHORT_RUN_SECONDS", 0)
+    monkeypatch.setattr(harness, "_SHORT_RUN_SECONDS", -1)
     code, line = run(Recorder(), "--short", "--again")
     assert (code, line["pass"]) == (1, True)
+    # What it goes on with counts as well: there is nothing left to do, and it took as long.
+    assert run(Recorder(), "--short")[0] == 1
     assert run(Recorder())[0] == 0
 
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from support.raw_association import (
+    A_ASSOCIATE_AC,
     P_DATA_TF,
     VERIFICATION,
     association_request,
@@ -62,11 +63,13 @@ def endless_command(port: int) -> None:
 def endless_data(port: int) -> None:
     """Send data sets without a last fragment, on all associations of two addresses at once."""
     with contextlib.ExitStack() as stack:
-        for number, source in enumerate(_SOURCES):
-            connection = stack.enter_context(connected(port, source=source))
+        connections = [stack.enter_context(connected(port, source=each)) for each in _SOURCES]
+        for number, connection in enumerate(connections):
             _associate(connection, _CT_IMAGE_STORAGE)
             connection.sendall(store_request(_CT_IMAGE_STORAGE, f"1.2.{number}"))
-            _pour(connection, b"", data_fragment(bytes(100_000), last=False))
+        for connection in connections:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                _pour(connection, b"", data_fragment(bytes(100_000), last=False))
 
 
 def unread_answers(port: int) -> None:
@@ -142,7 +145,9 @@ def run(trials: Trials, folder: Path) -> Outcome:
 
 def _associate(connection: socket.socket, sop_class: str = VERIFICATION) -> None:
     connection.sendall(association_request(sop_class=sop_class))
-    receive_pdu(connection)
+    kind, _ = receive_pdu(connection)
+    if kind != A_ASSOCIATE_AC:
+        raise AssertionError(f"the attack was not let in: PDU {kind}")
 
 
 def _pour(connection: socket.socket, head: bytes, piece: bytes) -> None:
