@@ -218,6 +218,7 @@ def test_no_mark_of_a_patient_leaves_database_and_spool(
                 *(("studies", "show", uid, "--json") for uid in (refused, *wrong)),
                 ("studies", "refusals"),
                 ("studies", "requeue", refused),
+                ("studies", "clean"),
                 ("audit", "export"),
             )
             for done in [system.run(*command)]

@@ -233,8 +233,10 @@ def test_a_database_in_trouble_gets_as_much(
             back.start()
             return prediction
 
-    installation.screen(Unlucky())
-    back.join()
+    try:
+        installation.screen(Unlucky())
+    finally:
+        back.join()
     study = installation.study()
     assert (study.state, study.reason) == (StudyState.QUEUED, "worker_lost")
     assert study.screenings[0].excused_attempts == 1

@@ -76,9 +76,11 @@ def test_leases_that_ended_while_the_database_was_away_count_for_no_study(
                 return session.query(Screening).one()
 
         postgresql_server.stop()
-        with pytest.raises(OperationalError):
-            sweeper.run_once()
-        postgresql_server.start()
+        try:
+            with pytest.raises(OperationalError):
+                sweeper.run_once()
+        finally:
+            postgresql_server.start()
         screening = lose()
         assert (screening.attempts, screening.excused_attempts) == (1, 1)
         screening = lose()
