@@ -6,6 +6,7 @@ from sqlalchemy import text
 from support.spooling import refusal, spool_file
 from support.study_rows import screened_study
 
+from dicom_node.errors import SpoolError
 from dicom_node.reading.series import SelectionPolicy
 from dicom_node.receiving.spool import Spool
 from worker.db import screenings, studies
@@ -221,6 +222,20 @@ def test_a_quarantined_instance_that_can_be_read_later_joins_its_study(
         assert (spool.root / instance.path).is_file()
         stand_in = studies.by_uid(session, f"unreadable-{first}")
         assert (stand_in.state, stand_in.reason) == (StudyState.IGNORED, "received_again")
+
+
+def test_its_copy_in_quarantine_goes_also_where_it_cannot_be_moved_at_first(
+    database, spool, intake, series_files, monkeypatch
+):
+    def fail(*_):
+        raise SpoolError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "file_into_study", fail)
+        come_again_after_quarantine(database, spool, intake, series_files[0])
+    assert list((spool.root / "quarantine").iterdir()) == []
+    assert intake.run_once() == 1
+    assert list(spool.inbox()) == []
 
 
 def test_what_a_killed_node_leaves_in_quarantine_is_taken_back(

@@ -208,12 +208,13 @@ class Intake:
             study = studies.find_or_add(session, header)
             readmitted = studies.readmit(session, header, study)
             recorded = self._record(session, study, path, header)
+        # First: the record of them is gone, and this is not reached again where the move fails.
+        for name in readmitted:
+            self._spool.forget_quarantined(name)
         if recorded:
             self._file(path, header)
         else:
             self._spool.discard(path)
-        for name in readmitted:
-            self._spool.forget_quarantined(name)
 
     def _header_of_known(self, path: Path) -> InstanceHeader | None:
         """Give what was read of the same bytes before: that they cannot be now is of the moment.
