@@ -72,7 +72,6 @@ class Intake:
         self._decoder = decoder or shared_decoder()
         self._caught_up = False
         self._waiting = WaitingFiles()
-        self._studies_held_up: frozenset[int] = frozenset()
 
     @property
     def caught_up(self) -> bool:
@@ -89,7 +88,7 @@ class Intake:
 
         A worker would miss it in the study's folder: these are not to be judged.
         """
-        return self._studies_held_up
+        return self._waiting.studies_held_up
 
     def run_once(self) -> int:
         """Record everything that waits.
@@ -101,7 +100,6 @@ class Intake:
         """
         self._caught_up = False
         count = self._take_inbox() + self._take_refusals() + self._take_admissions()
-        self._studies_held_up = self._waiting.studies_held_up
         self._caught_up = not self._waiting.hold_up_studies
         return count
 
